@@ -1,0 +1,29 @@
+# Each target makes what it needs: a virtual environment with the pinned packages and this one.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint specs clean
+
+demo: $(VENV)/.demo
+	$(BIN)/aimle-server demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+specs: $(VENV)/.test
+	$(BIN)/aimle-server specs --write specs
+
+# One stamp per extra: installing again only when the pins or the metadata change.
+$(VENV)/.%: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,159 @@
+"""The one connection to MongoDB; the stores get a `Database` and open nothing themselves.
+
+Whatever names the driver's own classes for connections, sessions and transactions is here, so that a change
+of driver (Motor ends in 2027, PyMongo's asyncio API follows it) is a change of this module.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pymongo
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+    AsyncIOMotorDatabase,
+)
+from pymongo import IndexModel
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+    WTimeoutError,
+)
+
+from sbi.errors import AimleError, Unavailable
+
+T = TypeVar("T")
+
+Document = dict[str, Any]
+Client = AsyncIOMotorClient[Document]
+Collection = AsyncIOMotorCollection[Document]
+Session = AsyncIOMotorClientSession
+
+PING_SECONDS = 2.0
+TRANSACTION_SECONDS = 15.0
+"""For a transaction with all its repetitions, each operation's waiting for the server included."""
+
+_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+_TRANSIENT = "TransientTransactionError"
+_UNREACHABLE = (ConnectionFailure, NetworkTimeout, WaitQueueTimeoutError, ExecutionTimeout, WTimeoutError)
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open connection and the database that this server keeps its documents in.
+
+    Attributes:
+        client: the driver's client, shared by everything in this process.
+        db: the database; `db["models"]` is a collection.
+    """
+
+    client: Client
+    db: "AsyncIOMotorDatabase[Document]"
+
+    def __getitem__(self, collection: str) -> Collection:
+        """A collection by its name."""
+        return self.db[collection]
+
+    async def ping(self) -> None:
+        """Return when the database has answered.
+
+        Raises:
+            Unavailable: it did not within `PING_SECONDS`.
+        """
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self.db.command("ping")
+        except (PyMongoError, TimeoutError) as error:
+            raise _unreachable() from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """A session whose writes all commit when the block ends and all vanish when it raises.
+
+        Nothing is repeated: a conflict with another writer surfaces as the driver's error, for which
+        `translate` has a name. Where the block may run twice, `run_in_transaction` does better.
+        """
+        async with await self.client.start_session() as session:
+            with pymongo.timeout(TRANSACTION_SECONDS):
+                async with session.start_transaction():
+                    yield session
+
+    async def run_in_transaction(self, callback: Callable[[Session], Awaitable[T]]) -> T:
+        """What `callback(session)` returns, once its writes are committed.
+
+        The callback runs again after a conflict with another writer, so it must have no effect but its writes
+        through `session`. What it raises aborts the transaction and passes through.
+        """
+        with pymongo.timeout(TRANSACTION_SECONDS):
+            for pause in _PAUSES:
+                try:
+                    async with self.transaction() as session:
+                        return await callback(session)
+                except OperationFailure as error:
+                    if not error.has_error_label(_TRANSIENT):
+                        raise
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - only spreads the writers
+            async with self.transaction() as session:
+                return await callback(session)
+
+    async def ensure_indexes(self, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
+        """Create the indexes of each named collection that are not there yet."""
+        for name, models in indexes.items():
+            if models:
+                await self.db[name].create_indexes(list(models))
+
+    async def close(self) -> None:
+        """Close every connection; the object is of no use afterwards."""
+        self.client.close()
+
+
+async def connect(url: str, name: str) -> Database:
+    """The database `name` behind a `mongodb://` or `mongodb+srv://` URL, once it has answered.
+
+    Moments are read as aware datetimes in UTC, to the millisecond. An option in the URL does not override the
+    timeouts set here.
+
+    Raises:
+        Unavailable: nothing answered within five seconds.
+        pymongo.errors.InvalidURI: `url` is not a connection string.
+    """
+    client: Client = AsyncIOMotorClient(
+        url,
+        appname="aimle",
+        tz_aware=True,
+        retryWrites=True,
+        serverSelectionTimeoutMS=5_000,
+        connectTimeoutMS=5_000,
+        socketTimeoutMS=30_000,
+        waitQueueTimeoutMS=5_000,
+    )
+    try:
+        await client.admin.command("ping")
+    except PyMongoError as error:
+        client.close()
+        raise translate(error) or error from error
+    return Database(client, client[name])
+
+
+def translate(error: BaseException) -> AimleError | None:
+    """The caller's view of a driver's error: `Unavailable` when trying again may help, None for any other."""
+    if not isinstance(error, PyMongoError):
+        return None
+    if isinstance(error, _UNREACHABLE):
+        return _unreachable()
+    if error.has_error_label(_TRANSIENT) or error.has_error_label("RetryableWriteError"):
+        return Unavailable("the database is busy", retry_after=1)
+    return None
+
+
+def _unreachable() -> Unavailable:
+    return Unavailable("the database does not answer", retry_after=5)

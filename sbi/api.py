@@ -56,7 +56,7 @@ class Query:
 
     Attributes:
         name: its wire name, e.g. `filt-criteria`.
-        field: validates a plain value (`Integer`, `String`, `List` of them: comma-separated, `explode: false`).
+        field: validates a plain value (`Integer`, `String`, or a comma-separated `List` of them).
         schema: validates an object sent as JSON text (`content: application/json` in the document).
         required: whether the request is refused without it.
     """
@@ -160,4 +160,6 @@ def no_content() -> web.Response:
 
 
 def _json(status: int, body: Any) -> web.Response:
-    return web.Response(status=status, body=json.dumps(body, separators=(",", ":")).encode(), content_type=JSON)
+    return web.Response(
+        status=status, body=json.dumps(body, separators=(",", ":")).encode(), content_type=JSON
+    )

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InvalidParam:
-    """One wrong attribute: `param` is a JSON pointer into the body, or a query parameter's or header's name."""
+    """One wrong attribute: `param` is a JSON pointer into the body, or a parameter's or header's name."""
 
     param: str
     reason: str

@@ -35,7 +35,11 @@ def _endpoint(api: Api, operation: Operation) -> Callable[[web.Request], Awaitab
         if not operation.capability:
             header = request.headers.get("Authorization")
             caller = await request.config_dict[AUTHENTICATOR].authenticate(header, api.scope)
-        query = {param.name: value for param in operation.query if (value := _parameter(request, param)) is not None}
+        query = {
+            param.name: value
+            for param in operation.query
+            if (value := _parameter(request, param)) is not None
+        }
         body = None
         if operation.body is not None:
             body = load(operation.body, await read_json(request, operation.content_type))

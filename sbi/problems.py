@@ -52,7 +52,10 @@ def problem_response(
     if invalid_params:
         body["invalidParams"] = [asdict(param) for param in invalid_params]
     return web.Response(
-        status=status, body=json.dumps(body).encode(), headers=headers, content_type="application/problem+json"
+        status=status,
+        body=json.dumps(body).encode(),
+        headers=headers,
+        content_type="application/problem+json",
     )
 
 
@@ -71,7 +74,11 @@ def response_of(error: errors.AimleError) -> web.Response:
         case errors.Unavailable():
             headers[hdrs.RETRY_AFTER] = str(error.retry_after)
     return problem_response(
-        problem.status, error.detail, cause=error.cause or problem.cause, invalid_params=invalid, headers=headers
+        problem.status,
+        error.detail,
+        cause=error.cause or problem.cause,
+        invalid_params=invalid,
+        headers=headers,
     )
 
 
@@ -80,7 +87,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whatever is raised leaves as one ProblemDetails; what nobody expected leaves as a 500 that says nothing."""
+    """Whatever is raised leaves as one ProblemDetails; the unexpected leaves as a 500 that says nothing."""
     try:
         return await handler(request)
     except errors.AimleError as error:
@@ -92,4 +99,6 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         return problem_response(error.status, None, headers=kept)
     except Exception:
         _log.exception("unexpected error in %s %s", request.method, request.match_info.route.name or "?")
-        return problem_response(500, "The server failed to answer; the reason is in its log.", cause="SYSTEM_FAILURE")
+        return problem_response(
+            500, "The server failed to answer; the reason is in its log.", cause="SYSTEM_FAILURE"
+        )

@@ -1,0 +1,177 @@
+"""What can happen to a training (events) and what it then wants done (effects); TS 23.482 8.12.2.1."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aimle_server.hfl.training import Finish, Participant
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A driver took the training over: at its beginning, or from a server that is gone."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Who takes part in the round to come."""
+
+    participants: tuple[Participant, ...]
+
+
+@dataclass(frozen=True)
+class SelectionFailed:
+    """Not enough clients fulfil the request or agree to take part."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """A client granted the HFL subscription; `uri` is where it stands."""
+
+    client_id: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A client's HFL training notification, its update (if any) already checked and on disk.
+
+    Attributes:
+        samples: number of samples behind the update; 0 without one.
+        eval_samples, metrics: its evaluation of the model it received.
+    """
+
+    client_id: str
+    round: int
+    samples: int
+    eval_samples: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Errored:
+    """A client could not be asked, refused, or reported an error."""
+
+    client_id: str
+    round: int
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The time of a round is over."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """The round's model is stored as a checkpoint."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The result is in the ML repository."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The training cannot go on."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The VAL server stopped the operation (TS 23.482 8.20)."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Left:
+    """The operation was stopped at some of the clients only."""
+
+    client_ids: frozenset[str]
+
+
+Event = (
+    Resumed
+    | Selected
+    | SelectionFailed
+    | Subscribed
+    | Reported
+    | Errored
+    | Deadline
+    | Aggregated
+    | Stored
+    | Broken
+    | Cancelled
+    | Left
+)
+
+
+@dataclass(frozen=True)
+class Select:
+    """Choose the participants of the round to come; leads to Selected or SelectionFailed."""
+
+
+@dataclass(frozen=True)
+class AskRound:
+    """Hand each participant the round's model; leads to Subscribed or Errored."""
+
+    participants: tuple[Participant, ...]
+
+
+@dataclass(frozen=True)
+class ArmDeadline:
+    """Say Deadline at that moment."""
+
+    round: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Make the round's model from the updates; leads to Aggregated or Broken."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class StoreResult:
+    """Put the model of this round into the ML repository; leads to Stored or Broken."""
+
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class Withdraw:
+    """Delete the subscriptions at these clients and stop the operation there."""
+
+    participants: tuple[Participant, ...]
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """Remove what only the running training needed: checkpoints, updates, an output model never made."""
+
+
+@dataclass(frozen=True)
+class Notify:
+    """A notification for the VAL server; written with the state, delivered later.
+
+    Attributes:
+        body: MlModelTrainNotif without its `trainingID`.
+        sequence: its place among the training's notifications, from 1.
+    """
+
+    body: Mapping[str, Any]
+    sequence: int = 0
+
+
+Effect = Select | AskRound | ArmDeadline | Aggregate | StoreResult | Withdraw | CleanUp | Notify

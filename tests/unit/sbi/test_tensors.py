@@ -1,0 +1,217 @@
+"""Model files: what is valid, what fits the global model, and that a file comes out as it went in."""
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from sbi.tensors import (
+    MAX_HEADER,
+    InvalidTensors,
+    TensorFile,
+    TensorWriter,
+    check_finite,
+    check_update,
+    describe,
+    read,
+    write,
+)
+
+MODEL = {
+    "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "bias": np.array([0.5, -0.5], np.float64),
+    "half": np.ones(3, np.float16),
+    "steps": np.array(7),
+    "mask": np.array([True, False]),
+    "empty": np.zeros((0, 4), np.float32),
+}
+
+
+def stored(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> TensorFile:
+    """`arrays` written by the safetensors library itself, described by ours."""
+    save_file(arrays, path, metadata)
+    return describe(path)
+
+
+def raw(path: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:
+    """A file put together by hand, valid or not."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)
+    return path
+
+
+def f32(start: int, stop: int, shape: Any = (1,)) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": list(shape), "data_offsets": [start, stop]}
+
+
+def test_describe_gives_the_bytes_of_every_tensor(tmp_path):
+    """The offsets are the tensor's own bytes, whatever its dtype and shape."""
+    path = tmp_path / "model"
+    file = stored(path, MODEL, {"aimle.round": "3"})
+    content = path.read_bytes()
+    assert file.metadata == {"aimle.round": "3"}
+    assert {name: content[spec.start : spec.stop] for name, spec in file.tensors.items()} == {
+        name: array.tobytes() for name, array in MODEL.items()
+    }
+    assert {name: spec.shape for name, spec in file.tensors.items()} == {
+        name: array.shape for name, array in MODEL.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "reason"),
+    [
+        pytest.param({"a": f32(0, 4)}, b"\0" * 3, "not fully covered", id="cut short"),
+        pytest.param({"a": f32(0, 4)}, b"\0" * 5, "not fully covered", id="bytes of no tensor"),
+        pytest.param({"a": f32(0, 4), "b": f32(8, 12)}, b"\0" * 12, "invalid offset", id="hole"),
+        pytest.param({"a": f32(0, 4), "b": f32(0, 4)}, b"\0" * 4, "invalid offset", id="overlap"),
+        pytest.param({"a": f32(0, 4, (2,))}, b"\0" * 4, "not a valid safetensors file", id="wrong size"),
+        pytest.param({"a": f32(0, 4, (2**40, 2**40))}, b"\0" * 4, "overflow", id="shape overflows"),
+        pytest.param({"a": f32(0, 4) | {"dtype": "X9"}}, b"\0" * 4, "unknown variant", id="unknown dtype"),
+        pytest.param({"__metadata__": {"a": 1}}, b"", "expected a string", id="metadata not strings"),
+        pytest.param(b"pickle", b"", "not a valid safetensors file", id="not JSON"),
+        pytest.param(b"[]", b"", "not a valid safetensors file", id="not an object"),
+        pytest.param(
+            b'{"a":%s,"a":%s}' % ((json.dumps(f32(0, 4)).encode(),) * 2), b"\0" * 4, "twice", id="twice"
+        ),
+    ],
+)
+def test_an_invalid_file_is_refused_with_its_reason(tmp_path, header, data, reason):
+    """Nothing but a complete, exact safetensors file is accepted, and the error says what is wrong."""
+    with pytest.raises(InvalidTensors, match=reason):
+        describe(raw(tmp_path / "file", header, data))
+
+
+@pytest.mark.parametrize("length", [MAX_HEADER + 1, 2**63])
+def test_a_header_beyond_the_bound_is_not_read(tmp_path, length):
+    """The length that a file claims never decides how much memory is taken."""
+    with pytest.raises(InvalidTensors, match="at most"):
+        describe(raw(tmp_path / "file", {}, length=length))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x02\0\0\0"])
+def test_a_file_shorter_than_its_length_prefix_is_refused(tmp_path, content):
+    """An empty or tiny file is an invalid model, not a crash."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(InvalidTensors, match="shorter"):
+        describe(path)
+
+
+def test_an_update_may_order_its_tensors_as_it_likes(tmp_path):
+    """Equality is by name: the order of the bytes is the writer's affair."""
+    one = describe(raw(tmp_path / "one", {"a": f32(0, 4), "b": f32(4, 8)}, b"\0" * 8))
+    other = describe(raw(tmp_path / "other", {"b": f32(0, 4), "a": f32(4, 8)}, b"\0" * 8))
+    check_update(other, one)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"weight": np.zeros((3, 2), np.float32)},
+            r"'weight' is F32 \[3, 2\], the global model's is F32 \[2, 3\]",
+        ),
+        (
+            {"weight": np.zeros((2, 3), np.float64)},
+            r"'weight' is F64 \[2, 3\], the global model's is F32 \[2, 3\]",
+        ),
+        ({"weight": None}, "'weight' is missing"),
+        ({"other": np.zeros(1, np.float32)}, "'other' is not in the global model"),
+    ],
+)
+def test_an_update_of_another_model_is_refused(tmp_path, change, reason):
+    """Names, shapes and dtypes must be the global model's; the error names the tensor and both sides."""
+    reference = stored(tmp_path / "global", MODEL)
+    arrays = {name: array for name, array in {**MODEL, **change}.items() if array is not None}
+    with pytest.raises(InvalidTensors, match=reason):
+        check_update(stored(tmp_path / "update", arrays), reference)
+
+
+def test_a_dtype_that_cannot_be_averaged_is_named(tmp_path):
+    """BF16 is valid safetensors and still no model that this server can average."""
+    file = describe(raw(tmp_path / "file", {"w": f32(0, 4, (2,)) | {"dtype": "BF16"}}, b"\0" * 4))
+    for refused in (lambda: check_update(file, file), lambda: check_finite(file), lambda: read(file.path)):
+        with pytest.raises(InvalidTensors, match="'w': dtype BF16 is not supported"):
+            refused()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_value_that_is_not_finite_is_found_wherever_it_is(tmp_path, bad, dtype):
+    """The very last value of a tensor larger than one read counts like the first."""
+    values = np.zeros(700_001, dtype)
+    check_finite(stored(tmp_path / "good", {"good": values}))
+    values[-1] = bad
+    with pytest.raises(InvalidTensors, match="'bad' has values that are not finite"):
+        check_finite(stored(tmp_path / "file", {"good": np.zeros(5, dtype), "bad": values}))
+
+
+def test_integers_are_always_finite(tmp_path):
+    """The bits of an integer tensor mean no NaN, whatever they are."""
+    check_finite(stored(tmp_path / "file", {"n": np.full(9, -1, np.int32), "b": np.array([True])}))
+
+
+def test_checking_takes_no_memory_of_the_models_size(tmp_path):
+    """64 MB of model are checked in a few MB."""
+    file = stored(tmp_path / "file", {"w": np.zeros(16 * 2**20, np.float32)})
+    tracemalloc.start()
+    try:
+        check_finite(file)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_written_model_reads_back_the_same(tmp_path):
+    """Values, dtypes, shapes and metadata survive, for us and for the library."""
+    path = tmp_path / "model"
+    write(path, {**MODEL, "strided": np.arange(12.0).reshape(3, 4).T}, {"aimle.round": "1"})
+    arrays, metadata = read(path)
+    library = load_file(path)
+    assert metadata == {"aimle.round": "1"}
+    assert arrays.keys() == library.keys() == MODEL.keys() | {"strided"}
+    for name, expected in {**MODEL, "strided": np.arange(12.0).reshape(3, 4).T}.items():
+        for found in (arrays[name], library[name]):
+            np.testing.assert_array_equal(found, expected)
+            assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+
+
+def test_a_big_endian_array_is_written_as_the_format_demands(tmp_path):
+    """safetensors is little-endian; the values count, not the memory order of the machine they came from."""
+    write(tmp_path / "model", {"w": np.array([1.5, -2.0], ">f4")}, {})
+    np.testing.assert_array_equal(load_file(tmp_path / "model")["w"], np.array([1.5, -2.0], np.float32))
+
+
+def test_an_array_that_has_no_dtype_in_the_format_is_refused(tmp_path):
+    """Complex and object arrays are no model; the tensor is named and nothing is left on disk."""
+    with pytest.raises(InvalidTensors, match="'z': dtype complex128"):
+        write(tmp_path / "model", {"z": np.zeros(2, np.complex128)}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
+    """A writer that stops half way leaves neither a short file nor a temporary one."""
+    layout = {"w": ("F32", (4,))}
+    with pytest.raises(ValueError, match="8 bytes"), TensorWriter(tmp_path / "model", layout, {}) as writer:
+        writer.put("w", 0, np.zeros(2))
+    with pytest.raises(KeyError), TensorWriter(tmp_path / "model", layout, {}) as writer:
+        writer.put("unknown", 0, np.zeros(2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pieces_may_come_in_any_order_and_never_leave_their_tensor(tmp_path):
+    """A piece lands at its own index; one that would run into the next tensor is an error."""
+    with TensorWriter(tmp_path / "model", {"a": ("F32", (4,)), "b": ("F32", (1,))}, {}) as writer:
+        writer.put("b", 0, np.array([9.0]))
+        writer.put("a", 2, np.array([3.0, 4.0]))
+        writer.put("a", 0, np.array([1.0, 2.0]))
+        with pytest.raises(ValueError, match="do not fit"):
+            writer.put("a", 3, np.zeros(2))
+    arrays, _ = read(tmp_path / "model")
+    assert arrays["a"].tolist() == [1, 2, 3, 4]
+    assert arrays["b"].tolist() == [9]

@@ -1,0 +1,73 @@
+"""Types of our own HFL management API: how a model is trained, and how a training stands.
+
+The standard leaves both open: it has no attribute for hyperparameters and none for progress by round.
+"""
+
+from schemas.base import Choice, Integer, Map, Number, Schema, Text, array_of
+from schemas.common import DateTime, Uinteger
+
+STRATEGIES = ("FEDAVG", "FEDPROX", "FEDADAM")
+TRAINING_STATES = (
+    "REQUESTED",
+    "SELECTING",
+    "ROUND_RUNNING",
+    "AGGREGATING",
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+)
+PARTICIPANT_STATES = ("INVITED", "TRAINING", "REPORTED", "ERRORED", "TIMED_OUT")
+
+
+class TrainingProfile(Schema):
+    """How a model is trained: the aggregation strategy and the hyperparameters of clients and server.
+
+    Every attribute is optional; `load` fills in the defaults, so that a loaded profile is a complete one.
+    `proximalMu` is for FEDPROX; `serverLearningRate`, `beta1`, `beta2` and `tau` are for FEDADAM.
+    `roundTimeout` is in seconds; `minReports` is the fraction of participants that must send updates.
+    """
+
+    strategy = Choice(*STRATEGIES, load_default="FEDAVG")
+    localEpochs = Integer(1, 1000, load_default=1)
+    batchSize = Integer(1, 1_000_000, load_default=32)
+    learningRate = Number(0, 1000, load_default=0.01)
+    proximalMu = Number(0, 1000, load_default=0.01)
+    serverLearningRate = Number(0, 1000, load_default=0.1)
+    beta1 = Number(0, 0.9999, load_default=0.9)
+    beta2 = Number(0, 0.9999, load_default=0.99)
+    tau = Number(1e-12, 1, load_default=0.001)
+    roundTimeout = Integer(1, 604_800, load_default=600)
+    minReports = Number(0, 1, load_default=0.5)
+    seed = Integer(0, 2**32 - 1, load_default=0)
+
+
+class ParticipantStatus(Schema):
+    """A client's part in the round that runs; `samples` is what it trained on, once it has reported."""
+
+    clientId = Text(required=True)
+    state = Choice(*PARTICIPANT_STATES, required=True)
+    samples = Uinteger()
+
+
+class RoundStatus(Schema):
+    """A round that was committed: how many took part, on how many samples, and the metrics by name."""
+
+    round = Uinteger(required=True)
+    participants = Uinteger(required=True)
+    samples = Uinteger(required=True)
+    metrics = Map(Number(), required=True)
+    startedAt = DateTime()
+    committedAt = DateTime()
+
+
+class TrainingStatus(Schema):
+    """How a training stands; `reason` says why it failed or was cancelled."""
+
+    trainingId = Text(required=True)
+    state = Choice(*TRAINING_STATES, required=True)
+    round = Uinteger(required=True)
+    modelId = Text()
+    outputModelId = Text()
+    participants = array_of(ParticipantStatus, min_items=0, required=True)
+    history = array_of(RoundStatus, min_items=0, required=True)
+    reason = Text()

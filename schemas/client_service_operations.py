@@ -1,4 +1,4 @@
-"""Types of Aimlec_AIMLEClientServiceOperations (TS 24.560; TS 23.482 8.20): a client's work starts and stops."""
+"""Types of Aimlec_AIMLEClientServiceOperations (TS 24.560; TS 23.482 8.20): what a client runs."""
 
 from schemas.base import Integer, OpenEnum, Schema, Text, nested
 from schemas.common import DurationSec, Uint32, Uri

@@ -1,4 +1,4 @@
-"""Types of AIMLES_MLModelUpdate (TS 29.482; TS 23.482 8.21): a better model in place of one that has become worse."""
+"""Types of AIMLES_MLModelUpdate (TS 29.482; TS 23.482 8.21): a better model for one that has become worse."""
 
 from schemas.base import Schema, Text, nested
 from schemas.common import Bytes, EndPoint, Uinteger

@@ -1,4 +1,4 @@
-"""Types of AIMLES_AIMLEServiceOperationsManagement (TS 29.482; TS 23.482 8.20): start and stop clients' work."""
+"""Types of AIMLES_AIMLEServiceOperationsManagement (TS 29.482; TS 23.482 8.20): what clients run."""
 
 from schemas.base import Array, OpenEnum, Schema, Text, array_of, nested
 from schemas.common import AimleClientId, DateTime, DurationSec, Percentage, SupportedFeatures, Uinteger, Uri

@@ -84,8 +84,8 @@ class Targets:
     """`[targets]`: whom this server calls (AIMLE clients, notification targets, model addresses)."""
 
     schemes: tuple[str, ...] = setting(("http", "https"), "URL schemes that may be called")
-    allow: tuple[str, ...] = setting((), "CIDR ranges that may be called; empty: all that are not denied")
-    deny: tuple[str, ...] = setting((), "CIDR ranges that are not called, even where `allow` has them")
+    allow: tuple[str, ...] = setting((), "CIDR ranges that are called although they are loopback or denied")
+    deny: tuple[str, ...] = setting((), "CIDR ranges that are not called, such as the management network")
 
 
 @dataclass(frozen=True)
@@ -175,19 +175,15 @@ class Settings:
         return Path(self.auth.key_file or Path(self.server.data_dir) / "issuer-key.pem")
 
     @property
-    def denied_targets(self) -> tuple[str, ...]:
-        """Ranges that are not called: `targets.deny`, and loopback for a server that others can reach.
+    def allowed_targets(self) -> tuple[str, ...]:
+        """`targets.allow`, and loopback for a server that only this machine reaches.
 
         What listens on loopback (the embedded database, for one) trusts this machine, so a caller from
-        elsewhere must not reach it through us. Naming loopback in `targets.allow` lifts this.
+        elsewhere must not reach it through us, while a caller on this machine gains nothing.
         """
         urls = (f"http://{_bracketed(self.server.host)}", self.server.public_url)
         local = all(is_loopback(url) for url in urls if url)
-        return (
-            self.targets.deny
-            if local or set(LOOPBACK) & set(self.targets.allow)
-            else self.targets.deny + LOOPBACK
-        )
+        return self.targets.allow + LOOPBACK if local else self.targets.allow
 
 
 def load(

@@ -189,15 +189,15 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "allow", "denied"),
+    ("server", "allow", "allowed"),
     [
-        (Server(), (), False),
-        (Server(host="::1", public_url="http://localhost:8080"), (), False),
-        (Server(host="0.0.0.0"), (), True),
-        (Server(public_url="https://aimle.example.com"), (), True),
-        (Server(host="0.0.0.0"), ("127.0.0.0/8",), False),
+        (Server(), (), True),
+        (Server(host="::1", public_url="http://localhost:8080"), (), True),
+        (Server(host="0.0.0.0"), (), False),
+        (Server(public_url="https://aimle.example.com"), (), False),
+        (Server(host="0.0.0.0"), ("127.0.0.0/8",), True),
     ],
 )
-def test_loopback_targets(server: Server, allow: tuple[str, ...], denied: bool) -> None:
+def test_loopback_targets(server: Server, allow: tuple[str, ...], allowed: bool) -> None:
     """A server that other machines reach does not call this one, unless the operator says so."""
-    assert ("127.0.0.0/8" in Settings(server=server, targets=Targets(allow=allow)).denied_targets) is denied
+    assert ("127.0.0.0/8" in Settings(server=server, targets=Targets(allow=allow)).allowed_targets) is allowed

@@ -123,7 +123,7 @@ async def connect(url: str, name: str) -> Database:
     timeouts set here.
 
     Raises:
-        Unavailable: nothing answered within five seconds.
+        Unavailable: nothing answered within three seconds.
         pymongo.errors.InvalidURI: `url` is not a connection string.
     """
     client: Client = AsyncIOMotorClient(
@@ -131,7 +131,7 @@ async def connect(url: str, name: str) -> Database:
         appname="aimle",
         tz_aware=True,
         retryWrites=True,
-        serverSelectionTimeoutMS=5_000,
+        serverSelectionTimeoutMS=3_000,
         connectTimeoutMS=5_000,
         socketTimeoutMS=30_000,
         waitQueueTimeoutMS=5_000,

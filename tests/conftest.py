@@ -1,0 +1,28 @@
+"""What many tests need: one database server for the whole run, one empty database for each test."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ml_repository.database import Database, connect
+from ml_repository.embedded import EmbeddedDatabase
+
+
+@pytest.fixture(scope="session")
+def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the run's database server listens."""
+    server = EmbeddedDatabase(Path(tmp_path_factory.mktemp("mongo")))
+    yield asyncio.run(server.start())
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+async def database(mongo_url: str) -> AsyncIterator[Database]:
+    """An empty database, dropped when the test is over."""
+    connection = await connect(mongo_url, f"test_{uuid.uuid4().hex}")
+    yield connection
+    await connection.client.drop_database(connection.db.name)
+    await connection.close()

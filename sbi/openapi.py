@@ -46,7 +46,7 @@ def document(api: Api) -> Json:
             operations={operation.method.lower(): _operation(operation, plugin.converter)},
         )
     plain: Json = json.loads(json.dumps(spec.to_dict()))
-    return plain
+    return {key: plain[key] for key in ("openapi", "info")} | plain
 
 
 def write(apis: Iterable[Api], directory: Path) -> None:

@@ -29,18 +29,25 @@ class SettingsError(Exception):
 
 
 def setting(
-    default: T, doc: str, *, secret: bool = False, at_least: float | None = None, at_most: float | None = None
+    default: T,
+    doc: str,
+    *,
+    secret: bool = False,
+    flag: bool = True,
+    at_least: float | None = None,
+    at_most: float | None = None,
 ) -> T:
     """A field of a settings table.
 
     Args:
         default: its value where no source has one.
         doc: what it means, with its unit; shown by `--help`.
-        secret: left out of `repr`, and without a flag, because everybody on a machine can read those.
+        secret: left out of `repr`.
+        flag: whether the command line has it; not for a secret, because a machine's users see all flags.
         at_least: smallest number allowed.
         at_most: largest number allowed.
     """
-    metadata = {"doc": doc, "secret": secret, "at_least": at_least, "at_most": at_most}
+    metadata = {"doc": doc, "flag": flag, "at_least": at_least, "at_most": at_most}
     return field(default=default, repr=not secret, metadata=metadata)
 
 

@@ -7,6 +7,7 @@ token issuer. Durations are in seconds, sizes in bytes.
 
 import ipaddress
 import os
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ ALGORITHMS = ("RS256", "ES256")
 class Server:
     """`[server]`: where it listens, what it takes, where it keeps its files."""
 
+    id: str = setting("aimle-server", "AIMLE server id, as clients and model profiles are told")
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8080, "TCP port to listen on; 0: any free one", at_least=0, at_most=65535)
     public_url: str = setting("", "apiRoot under which callers reach the server; empty: as each request says")
@@ -53,7 +55,7 @@ class Server:
 class Database:
     """`[database]`: a MongoDB replica set, or the embedded one."""
 
-    url: str = setting("", "mongodb:// connection string; empty: embedded, below data_dir", secret=True)
+    url: str = setting("", "mongodb:// connection string; empty: embedded, in data_dir", secret=True)
     name: str = setting("aimle", "name of the database")
 
 
@@ -75,7 +77,7 @@ class Auth:
     )
     token_lifetime: int = setting(3600, "built-in issuer: how long a token is valid, in s", at_least=1)
     client_id: str = setting("", "our own client at an external issuer, for the calls that this server makes")
-    client_secret: str = setting("", "that client's secret", secret=True)
+    client_secret: str = setting("", "that client's secret", secret=True, flag=False)
     token_url: str = setting("", "token endpoint of that issuer")
 
 
@@ -104,6 +106,7 @@ class Hfl:
     participation_timeout: float = setting(
         10.0, "how long a client may take to answer an invitation, in s", at_least=0.1
     )
+    call_timeout: float = setting(10.0, "how long a client may take to answer a call, in s", at_least=0.1)
     join_timeout: float = setting(
         300.0, "how long a training waits for enough participants, in s", at_least=0.1
     )
@@ -131,9 +134,9 @@ class Outbox:
 
 @dataclass(frozen=True)
 class Update:
-    """`[update]`: requests that a client has to answer before the caller is answered."""
+    """`[update]`: ML model update (TS 23.482 8.21)."""
 
-    wait: float = setting(5.0, "how long such a request waits for the client, in s", at_least=0.1)
+    wait: float = setting(20.0, "how long a request waits for a retraining, in s", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,15 @@ class Settings:
             bool(url) and not url.startswith(("mongodb://", "mongodb+srv://")),
             "database.url: expected a mongodb:// connection string",
         )
+
+    @property
+    def api_root(self) -> str:
+        """apiRoot (TS 29.501 4.4.1) to hand out where no request says under which one we were reached."""
+        scheme = "https" if self.server.tls_cert else "http"
+        host = self.server.host
+        if host in ("", "0.0.0.0", "::"):  # noqa: S104 - nobody is bound here: it is not an address to hand out
+            host = socket.gethostname()
+        return self.server.public_url or f"{scheme}://{_bracketed(host)}:{self.server.port}"
 
     @property
     def issuer(self) -> str:

@@ -1,5 +1,6 @@
 """Settings: where they come from, what is refused, and that secrets stay out of sight."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,17 @@ def test_secrets_are_not_shown() -> None:
 def test_loopback_targets(server: Server, allow: tuple[str, ...], allowed: bool) -> None:
     """A server that other machines reach does not call this one, unless the operator says so."""
     assert ("127.0.0.0/8" in Settings(server=server, targets=Targets(allow=allow)).allowed_targets) is allowed
+
+
+@pytest.mark.parametrize(
+    ("server", "root"),
+    [
+        (Server(port=9000), "http://127.0.0.1:9000"),
+        (Server(host="::1", tls_cert="a", tls_key="b"), "https://[::1]:8080"),
+        (Server(host="0.0.0.0"), f"http://{socket.gethostname()}:8080"),
+        (Server(host="0.0.0.0", public_url="https://aimle.example.com/x"), "https://aimle.example.com/x"),
+    ],
+)
+def test_api_root(server: Server, root: str) -> None:
+    """Addresses that we hand out on our own lead back to us."""
+    assert Settings(server=server).api_root == root

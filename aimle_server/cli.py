@@ -1,0 +1,171 @@
+"""`aimle-server run | demo | token | specs`.
+
+Exit status: 0 done; 1 it did not work; 2 the arguments or settings are wrong. Errors are one line on
+standard error.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from aimle_server.configuration import keys_of, parse
+from aimle_server.settings import Settings, SettingsError, load
+from ml_repository.embedded import EmbeddedDatabaseError
+from sbi.errors import AimleError
+from sbi.keys import KeySetError
+
+_SHORT = {
+    "server.host": "--host",
+    "server.port": "--port",
+    "server.public_url": "--public-url",
+    "server.data_dir": "--data-dir",
+    "server.log_level": "--log-level",
+    "auth.insecure_no_auth": "--insecure-no-auth",
+}
+_FOR_TOKENS = ("server.data_dir", "database.url")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (default: the process's arguments) names; return the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.command(args)
+        return status
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    except AimleError as error:
+        return _fail(error.detail, 1)
+    except (KeySetError, EmbeddedDatabaseError) as error:
+        return _fail(str(error), 1)
+    except PyMongoError as error:
+        # The driver's own text may repeat parts of the connection string.
+        return _fail(f"the database cannot be used: {type(error).__name__}", 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"aimle-server: {message}", file=sys.stderr)
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    # Slow to import, and the other commands do not need them.
+    from aimle_server.app import build_app
+    from aimle_server.serve import run
+
+    run(settings, build_app)
+    return 0
+
+
+def _demo(_args: argparse.Namespace) -> int:
+    from aimle_server import demo  # needs the extra `demo`
+
+    return demo.main()
+
+
+def _token(args: argparse.Namespace) -> int:
+    from aimle_server import token_command
+
+    asyncio.run(token_command.run(_settings(args), args))
+    return 0
+
+
+def _specs(args: argparse.Namespace) -> int:
+    from aimle_server.apis import ALL_APIS
+    from sbi import openapi
+
+    if args.write:
+        openapi.write(ALL_APIS, args.write)
+        return 0
+    stale = openapi.stale(ALL_APIS, args.check)
+    if stale:
+        return _fail(
+            f"not as the code says: {', '.join(stale)}; run aimle-server specs --write {args.check}", 1
+        )
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    keys = keys_of(Settings)
+    flags: dict[str, Any] = {
+        dotted: parse(keys[dotted], keys[dotted].flag, text)
+        for dotted, text in vars(args).items()
+        if dotted in keys and text is not None
+    }
+    return load(flags, args.config)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "aimle-server", description="AIMLE server (3GPP TS 23.482)", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"aimle-server {version('aimle')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = _command(commands, "run", _run, "serve until SIGTERM or SIGINT")
+    _add_settings(run, tuple(key.dotted for key in keys_of(Settings).values()))
+    _command(commands, "demo", _demo, "a federated training with clients on this machine")
+    _add_token(_command(commands, "token", _token, "clients and tokens of the built-in issuer"))
+    specs = _command(commands, "specs", _specs, "the OpenAPI documents that the code describes")
+    what = specs.add_mutually_exclusive_group(required=True)
+    what.add_argument("--write", type=Path, metavar="DIR", help="write them into DIR")
+    what.add_argument(
+        "--check",
+        type=Path,
+        metavar="DIR",
+        nargs="?",
+        const=Path("specs"),
+        help="fail if those in DIR differ",
+    )
+    return parser
+
+
+def _command(commands: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, allow_abbrev=False
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, dest="action", metavar="ACTION")
+    for name, text in (
+        ("add", "make a client and print its secret, which is shown only now"),
+        ("remove", "remove a client; its tokens last until they expire"),
+        ("list", "print id, scopes and vendor of every client"),
+        ("issue", "print a token for a client; with --scope also for one that is not stored"),
+    ):
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        _add_settings(action, _FOR_TOKENS)
+        if name != "list":
+            action.add_argument("client_id", metavar="CLIENT_ID")
+        if name in ("add", "issue"):
+            action.add_argument(
+                "--scope",
+                action="extend",
+                nargs="+",
+                required=name == "add",
+                help="base name of an API: aimles-disc",
+            )
+            action.add_argument("--vendor", help="vendor that models may be restricted to (TS 23.482 8.11)")
+
+
+def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """A flag for each named setting, in a group per table."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file (environment: AIMLE_CONFIG)")
+    groups: dict[str, Any] = {}
+    for key in (key for key in keys_of(Settings).values() if key.dotted in names and key.metadata["flag"]):
+        group = groups.setdefault(key.table, None) or parser.add_argument_group(f"[{key.table}]")
+        groups[key.table] = group
+        options = [name for name in (_SHORT.get(key.dotted), key.flag) if name]
+        text = key.metadata["doc"].replace("%", "%%")
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if key.type is bool else {}
+        group.add_argument(*options, dest=key.dotted, metavar="VALUE", help=text, **switch)

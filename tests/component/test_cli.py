@@ -1,0 +1,164 @@
+"""The command line, as an operator has it: real processes, their output and exit status."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jwt
+import pytest
+from bson import encode
+
+from ml_repository.database import Database, connect
+from ml_repository.embedded import EmbeddedDatabase
+from ml_repository.oauth_clients import OAuthClients
+from sbi.clock import Clock
+from sbi.issuer import TokenIssuer, load_or_create_key
+from sbi.keys import GivenKeys
+from sbi.tokens import TokenAuthenticator
+
+
+def aimle(directory: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What `aimle-server ARGS` does in a directory, with nothing of ours in the environment but `environ`."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")} | environ
+    command = [sys.executable, "-m", "aimle_server", *args]
+    return subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=60)
+
+
+def refused(directory: Path, *args: str, status: int = 2, **environ: str) -> str:
+    """The one line on standard error with which a command fails."""
+    result = aimle(directory, *args, **environ)
+    assert (result.returncode, result.stdout) == (status, ""), result.stderr
+    assert result.stderr.startswith("aimle-server: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def test_help(tmp_path: Path) -> None:
+    """`run --help` lists every setting's flag with its meaning, but none that takes a secret."""
+    text = aimle(tmp_path, "run", "--help").stdout
+    flags = (
+        "--port",
+        "--server-port",
+        "--database-url",
+        "--insecure-no-auth",
+        "--hfl-round-timeout",
+        "--config",
+    )
+    assert all(flag in text for flag in flags)
+    assert "--auth-client-secret" not in text
+    assert all(name in aimle(tmp_path, "--help").stdout for name in ("run", "demo", "token", "specs"))
+
+
+def test_version(tmp_path: Path) -> None:
+    """`--version` names program and version."""
+    assert aimle(tmp_path, "--version").stdout.startswith("aimle-server 0.")
+
+
+def test_no_command(tmp_path: Path) -> None:
+    """Without a command the usage is shown."""
+    result = aimle(tmp_path)
+    assert result.returncode == 2
+    assert "usage: aimle-server" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["run", "--port", "http"], "--server-port: expected a whole number"),
+        (["run", "--port", "70000"], "--server-port: must be at most 65535"),
+        (["run", "--server-tls-cert", "x"], "server.tls_cert and server.tls_key need each other"),
+        (["run", "--config", "nowhere.toml"], "nowhere.toml: No such file"),
+        (["run", "--insecure-no-auth=perhaps"], "true or false"),
+        (["run", "--auth-mode", "external"], "auth.issuer"),
+        (["token", "list", "--database-url", "hunter2"], "database.url"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, args: list[str], words: str) -> None:
+    """Wrong settings end the program with status 2, before anything starts, and say which."""
+    message = refused(tmp_path, *args)
+    assert words in message
+    assert "hunter2" not in message
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_variable(tmp_path: Path) -> None:
+    """A misspelt variable is named, with the one that was meant."""
+    message = refused(tmp_path, "token", "list", AIMLE_SERVER_DATADIR="x")
+    assert "AIMLE_SERVER_DATADIR; did you mean AIMLE_SERVER_DATA_DIR" in message
+
+
+def test_wrong_file(tmp_path: Path) -> None:
+    """The file that AIMLE_CONFIG names is read, and its mistakes are named."""
+    (tmp_path / "aimle.toml").write_text("[server]\nprot = 1")
+    assert "server.prot" in refused(tmp_path, "token", "list", AIMLE_CONFIG="aimle.toml")
+
+
+async def test_clients(tmp_path: Path, mongo_url: str, database: Database) -> None:
+    """A client added on the command line can authenticate with the secret shown; removed, it cannot."""
+    where = {"AIMLE_DATABASE_URL": mongo_url, "AIMLE_DATABASE_NAME": database.db.name}
+    added = aimle(
+        tmp_path, "token", "add", "val-1", "--scope", "aimles-disc", "aimles-sel", "--vendor", "acme", **where
+    )
+    assert added.returncode == 0, added.stderr
+    secret = added.stdout.strip()
+    clients = OAuthClients(database)
+    assert (await clients.authenticate("val-1", secret)) is not None
+    async for document in database["oauth_clients"].find():
+        assert secret.encode() not in encode(document)
+    assert aimle(tmp_path, "token", "list", **where).stdout == "val-1\taimles-disc aimles-sel\tacme\n"
+    again = refused(tmp_path, "token", "add", "val-1", "--scope", "aimles-disc", status=1, **where)
+    assert "val-1" in again
+    token = aimle(tmp_path, "token", "issue", "val-1", **where).stdout.strip()
+    assert jwt.decode(token, options={"verify_signature": False})["vendor"] == "acme"
+    assert aimle(tmp_path, "token", "remove", "val-1", **where).returncode == 0
+    assert await clients.authenticate("val-1", secret) is None
+    assert "val-1" in refused(tmp_path, "token", "remove", "val-1", status=1, **where)
+    assert "val-1" in refused(tmp_path, "token", "issue", "val-1", status=1, **where)
+
+
+async def test_issue(tmp_path: Path) -> None:
+    """A token minted on the command line passes the check of a server with the same data directory."""
+    args = ["token", "issue", "operator", "--scope", "aimles-disc", "--data-dir", "data"]
+    token = aimle(tmp_path, *args).stdout.strip()
+    key = load_or_create_key(tmp_path / "data" / "issuer-key.pem")
+    keys = GivenKeys(TokenIssuer(key, "aimle", "aimle", 600, Clock()).jwks())
+    caller = await TokenAuthenticator(keys, "aimle", "aimle", Clock()).authenticate(
+        f"Bearer {token}", "aimles-disc"
+    )
+    assert caller.subject == "operator"
+
+
+def test_embedded_database(tmp_path: Path) -> None:
+    """Without a server and a database of its own, the command starts the embedded one for the moment."""
+    assert aimle(tmp_path, "token", "add", "val-1", "--scope", "aimles-disc").returncode == 0
+    assert aimle(tmp_path, "token", "list").stdout == "val-1\taimles-disc\t-\n"
+
+
+async def test_beside_a_running_server(tmp_path: Path) -> None:
+    """While a server runs on the embedded database, the command uses that one."""
+    async with EmbeddedDatabase(tmp_path / "aimle-data") as running:
+        command = ("token", "add", "val-1", "--scope", "aimles-disc")
+        added = await asyncio.to_thread(aimle, tmp_path, *command)
+        database = await connect(running.url, "aimle")
+        assert await OAuthClients(database).authenticate("val-1", added.stdout.strip())
+        await database.close()
+
+
+def test_external_issuer(tmp_path: Path) -> None:
+    """With another issuer there are no clients to manage here."""
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": []}))
+    external = {"AIMLE_AUTH_MODE": "external", "AIMLE_AUTH_ISSUER": "x", "AIMLE_AUTH_JWKS_FILE": "keys.json"}
+    assert "auth.mode" in refused(tmp_path, "token", "list", **external)
+
+
+def test_database_does_not_answer(tmp_path: Path, unused_tcp_port: int) -> None:
+    """A database that is not there is an error of one line, without the connection string."""
+    url = f"mongodb://aimle:hunter2@127.0.0.1:{unused_tcp_port}/?serverSelectionTimeoutMS=200"
+    message = refused(tmp_path, "token", "list", status=1, AIMLE_DATABASE_URL=url)
+    assert "database" in message
+    assert "hunter2" not in message
+    strange = refused(tmp_path, "token", "list", status=1, AIMLE_DATABASE_URL="mongodb://a:hunter2@b@c")
+    assert "hunter2" not in strange

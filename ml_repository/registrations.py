@@ -29,7 +29,7 @@ BATCH = 100
 
 INDEXES = {
     COLLECTION: [
-        IndexModel([("_registration", ASCENDING)], unique=True),
+        IndexModel([("_registration", ASCENDING), ("_owner", ASCENDING), ("_expires", ASCENDING)]),
         IndexModel([("_tags", ASCENDING), ("_expires", ASCENDING)]),
         IndexModel([("_expires", ASCENDING)]),
     ]
@@ -47,47 +47,54 @@ class Registrations:
 
         `document` has everything but `_stats`, which the client keeps from one registration to the next.
         """
-        client_id = document["_id"]
-        replaceable = [{"_owner": document["_owner"]}, {"_expires": {"$lte": now}}]
+        client_id, owner = document["_id"], document["_owner"]
         fields = {name: value for name, value in document.items() if name != "_id"}
         try:
             await self._documents.update_one(
-                {"_id": client_id, "$or": replaceable},
+                {"_id": client_id, "_owner": owner},
                 {"$set": fields, "$setOnInsert": {"_stats": {"asked": 0, "dropped": 0}}},
                 upsert=True,
             )
-        except DuplicateKeyError:
-            return False
+        except DuplicateKeyError:  # another's, so the upsert could only try to insert
+            taken_over = await self._documents.update_one(
+                {"_id": client_id, "_expires": {"$lte": now}}, {"$set": fields}
+            )
+            return taken_over.matched_count == 1
         return True
 
     async def get(self, registration_id: str, owner: str, now: datetime) -> Document | None:
         """The owner's live registration."""
-        return await self._documents.find_one(_owned(registration_id, owner, now))
+        return await self._documents.find_one(owned(registration_id, owner, now))
 
     async def update(self, registration_id: str, owner: str, fields: Document, now: datetime) -> bool:
         """Set fields of the owner's live registration; False: there is none."""
-        result = await self._documents.update_one(_owned(registration_id, owner, now), {"$set": fields})
+        result = await self._documents.update_one(owned(registration_id, owner, now), {"$set": fields})
         return result.matched_count == 1
 
     async def delete(self, registration_id: str, owner: str, now: datetime) -> bool:
         """Remove the owner's live registration; False: there is none."""
-        result = await self._documents.delete_one(_owned(registration_id, owner, now))
+        result = await self._documents.delete_one(owned(registration_id, owner, now))
         return result.deleted_count == 1
 
     async def candidates(self, required_tags: Sequence[str], now: datetime) -> AsyncGenerator[Document, None]:
-        """Live registrations with all the tags, read in batches, only as far as the caller iterates."""
-        query = {"_tags": {"$all": list(required_tags)}, "_expires": {"$gt": now}}
-        cursor = self._documents.find(query, batch_size=BATCH)
+        """Live registrations with all the tags, read in batches, only as far as the caller iterates.
+
+        One tag bounds an index, the first one, which should be the rarest; the others are checked here,
+        because with `$all` the embedded database reads the whole collection.
+        """
+        first, *others = required_tags
+        cursor = self._documents.find(tagged(first, now), batch_size=BATCH)
         try:
             async for document in cursor:
-                yield document
+                if set(others) <= set(document["_tags"]):
+                    yield document
         finally:
             await cursor.close()
 
     async def by_client_ids(self, client_ids: Iterable[str], now: datetime) -> dict[str, Document]:
         """The live registrations of these clients, by client ID; those without one are left out."""
-        query = {"_id": {"$in": list(client_ids)}, "_expires": {"$gt": now}}
-        return {document["_id"]: document async for document in self._documents.find(query)}
+        cursor = self._documents.find(named(client_ids, now))
+        return {document["_id"]: document async for document in cursor}
 
     async def record_participation(self, counts: Mapping[str, tuple[int, int]]) -> None:
         """Add (rounds asked into, dropped out of) to each client's history; unknown clients are skipped."""
@@ -104,7 +111,7 @@ class Registrations:
 
     async def remove_expired(self, now: datetime) -> int:
         """Clean up; the number of registrations removed."""
-        result = await self._documents.delete_many({"_expires": {"$lte": now}})
+        result = await self._documents.delete_many(expired(now))
         return result.deleted_count
 
 
@@ -128,5 +135,21 @@ def tags(reg_data: Wire) -> list[str]:
     return sorted(found)
 
 
-def _owned(registration_id: str, owner: str, now: datetime) -> Document:
+def owned(registration_id: str, owner: str, now: datetime) -> Document:
+    """Filter: the owner's live registration."""
     return {"_registration": registration_id, "_owner": owner, "_expires": {"$gt": now}}
+
+
+def tagged(required: str, now: datetime) -> Document:
+    """Filter: live registrations with a tag."""
+    return {"_tags": required, "_expires": {"$gt": now}}
+
+
+def named(client_ids: Iterable[str], now: datetime) -> Document:
+    """Filter: live registrations of these clients."""
+    return {"_id": {"$in": list(client_ids)}, "_expires": {"$gt": now}}
+
+
+def expired(now: datetime) -> Document:
+    """Filter: registrations that only cleaning up still finds."""
+    return {"_expires": {"$lte": now}}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 from aimle_server.procedures.matching import Candidate
@@ -49,11 +49,12 @@ async def gather_participants(
     As many as are wanted are asked at once. One that refuses, cannot be reached or says nothing for
     `patience` seconds is replaced by the next candidate, until `timeout` seconds have passed. Whoever gave no
     answer may have joined all the same and is told to depart, which takes up to `DEPART_SECONDS` more.
+    `candidates` is closed in the end.
     """
     gathering = _Gathering(clients, candidates, make_body, patience)
     try:
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout), asyncio.TaskGroup() as seats:
+            async with aclosing(candidates), asyncio.timeout(timeout), asyncio.TaskGroup() as seats:
                 for _ in range(wanted):
                     seats.create_task(gathering.fill_seat())
     except BaseException as error:

@@ -1,12 +1,11 @@
 """AIMLE client selection (TS 23.482 8.9, AIMLES_AIMLEClientSelection): clients that agreed become a set.
 
 In VAL server selection the caller names the clients, in AIMLE server selection it gives criteria. Whoever is
-not registered counts as having refused. With fewer clients than the minimum there is no set: those that had
-agreed are told to depart and the request fails.
+not registered, or not available now, counts as having refused. With fewer clients than the minimum there is
+no set: those that had agreed are told to depart and the request fails.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from typing import Any
 
 from aimle_server.procedures import enumerations
@@ -99,16 +98,16 @@ class ClientSelection:
             source, patience = self._named(request), self._timeout
         else:
             source, patience = self._discovery.stream(request["selCriteria"]), self._timeout / 2
-        async with aclosing(source) as candidates:
-            return await gather_participants(
-                self._clients, candidates, wanted, make_body, timeout=self._timeout, patience=patience
-            )
+        return await gather_participants(
+            self._clients, source, wanted, make_body, timeout=self._timeout, patience=patience
+        )
 
     async def _named(self, request: Wire) -> AsyncGenerator[Candidate, None]:
+        now = self._clock.now()
         names = list(dict.fromkeys(request["clients"]))
-        found = await self._registrations.by_client_ids(names, self._clock.now())
-        for name in names:
-            if name in found and (candidate := candidate_of(found[name], request.get("valSvcId"))):
+        found = await self._registrations.by_client_ids(names, now)
+        for registration in (found[name] for name in names if name in found):
+            if candidate := candidate_of(registration, request.get("valSvcId"), now):
                 yield candidate
 
     async def _store(self, set_id: str, caller: Caller, clients: list[str], request: Wire) -> None:

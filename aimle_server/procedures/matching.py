@@ -85,13 +85,14 @@ async def fulfils_member_criteria(
     return None
 
 
-def candidate_of(registration: Wire, service_id: str | None) -> Candidate | None:
-    """The registration as a candidate that somebody chose by its name: by its first profile for the service.
+def candidate_of(registration: Wire, service_id: str | None, now: datetime) -> Candidate | None:
+    """The registration as a candidate that somebody chose by its name, if it is available now, else None.
 
-    Whether it has time is then for the client to say; None: it does not offer the service.
+    It is a candidate by its first profile for the service; None for `service_id`: by any.
     """
     for entry in registration["regData"]["suppProfiles"]:
-        if service_id is None or service_id in _service_ids(entry):
+        serves = service_id is None or service_id in _service_ids(entry)
+        if serves and availability.is_available(entry["clientProfile"], now):
             return _candidate(entry, registration)
     return None
 

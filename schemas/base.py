@@ -7,6 +7,7 @@ has in the OpenAPI document (pattern, bounds, format), where `sbi.openapi` finds
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import marshmallow
@@ -241,8 +242,14 @@ class Union(fields.Field[Json]):
         kind = value.get(self.discriminator)
         if not isinstance(kind, str) or kind not in self.types:
             raise ValidationError({self.discriminator: [f"must be one of {', '.join(self.types)}"]})
-        loaded: Json = self.types[kind]().load(value)
+        loaded: Json = _instance(self.types[kind]).load(value)
         return loaded
+
+
+@cache
+def _instance(schema: type[Schema]) -> Schema:
+    """One schema object for all loads: to make one costs more than to load a small object."""
+    return schema()
 
 
 def nested(schema: type[Schema], **kwargs: Any) -> fields.Nested:

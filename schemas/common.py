@@ -16,7 +16,7 @@ from schemas.base import Array, Integer, Number, OpenEnum, Schema, Text, array_o
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20\x7f\"<>\\^`{|}]+")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:(?![\"<>\\^`{|}])[!-~])+")
 
 
 class DateTime(Text):

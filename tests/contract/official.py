@@ -112,10 +112,8 @@ class _Pair:
     def answers(self, where: str, ours: Json, official: Json) -> Iterator[Difference]:
         yield from _only(where, ours, official)
         for place, one, other in _both(where, ours, official):
-            if place.endswith(
-                "/default"
-            ):  # TS 29.122 gives it no body; ours is a ProblemDetails like the others
-                continue
+            if place.endswith("/default"):
+                continue  # TS 29.122 gives it no body; ours is a ProblemDetails like the others
             one, other = _answer(one, self.ours), _answer(other, self.official)
             yield from self.contents(place, one, other)
             mine, theirs = one.get("headers", {}), other.get("headers", {})

@@ -46,11 +46,11 @@ _IPV4_IN_LAST_32_BITS: tuple[Network, ...] = tuple(
 _MAX_REDIRECTS = 5
 
 
-class TargetRefused(ValueError):  # noqa: N818 - says what happened, like the names in `errors`
+class TargetRefused(ValueError):
     """The policy does not let us call this target; the message is fit for whoever named the target."""
 
 
-class TargetUnreachable(Exception):  # noqa: N818 - as above
+class TargetUnreachable(Exception):
     """The target gave no usable answer; the message says in general terms why."""
 
 
@@ -116,7 +116,11 @@ def _literal(host: str) -> Address | None:
         last = host.rstrip(".").rpartition(".")[2].lower()
         if ":" in host or last.isdigit() or last.startswith("0x"):
             raise TargetRefused("the URL's host is neither a name nor a plainly written address") from None
-        return None
+    try:
+        host.encode("idna")  # as the look-up will: no empty label, none over 63 characters
+    except UnicodeError:
+        raise TargetRefused("the URL's host is not a valid name") from None
+    return None
 
 
 def _embedded(address: Address) -> list[Address]:

@@ -74,6 +74,8 @@ def test_public_and_private_targets_may_be_called(url: str) -> None:
             "//ue.example/",
             "notify",
             "http:///notify",
+            "http://a..b/",
+            f"http://{'a' * 64}.example/",
             "http://h:99999/",
         ),
         *("https://user:secret@ue.example/", "https://user@ue.example/", "https://:@ue.example/"),

@@ -38,6 +38,15 @@ def covers_window(profile: Wire, start: datetime, stop: datetime) -> bool:
     return _covers(_available(profile), _wrapped(first, first + (stop - start).total_seconds()))
 
 
+def next_available(profile: Wire, moment: datetime) -> datetime | None:
+    """`moment` if the client is available then, else when it next is; None: never."""
+    if is_available(profile, moment):
+        return moment
+    second = _second_of_week(moment)
+    waits = [(start - second) % WEEK for start, _ in _available(profile)]
+    return moment + timedelta(seconds=min(waits)) if waits else None
+
+
 def parse_time_of_day(text: str) -> float:
     """Seconds from 00:00 UTC to an RFC 3339 partial-time or full-time; below 0 or over a day by its offset.
 

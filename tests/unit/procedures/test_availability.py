@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aimle_server.procedures.availability import covers_schedule, covers_window, is_available
+from aimle_server.procedures.availability import covers_schedule, covers_window, is_available, next_available
 
 MONDAY = datetime(2030, 1, 7, tzinfo=UTC)
 
@@ -91,3 +91,17 @@ def test_requested_windows(profile: dict[str, Any], wanted: dict[str, Any], expe
 def test_requested_span(profile: dict[str, Any], start: datetime, hours: float, expected: bool) -> None:
     """A span of time is laid on the weekly schedule, over the end of the week and for more than one."""
     assert covers_window(profile, start, start + timedelta(hours=hours)) is expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "moment", "expected"),
+    [
+        (available(), at(3, 4), at(3, 4)),
+        (available(window("22:00:00", "06:00:00", 5)), at(1, 0), at(5, 22)),
+        (available(window("22:00:00", "06:00:00", 5)), at(6, 7), at(12, 22)),
+        (available(window("08:00:00", "18:00:00", 1), but=[window(None, None, 1)]), at(1, 9), None),
+    ],
+)
+def test_next_available(profile: dict[str, Any], moment: datetime, expected: datetime | None) -> None:
+    """The next moment of availability is now, later in this week, in the next one, or never."""
+    assert next_available(profile, moment) == expected

@@ -83,22 +83,45 @@ def response_of(error: errors.AimleError) -> web.Response:
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 
-@web.middleware
-async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whatever is raised leaves as one ProblemDetails; the unexpected leaves as a 500 that says nothing."""
-    try:
-        return await handler(request)
-    except errors.AimleError as error:
-        return response_of(error)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        kept = {name: error.headers[name] for name in (hdrs.ALLOW, hdrs.LOCATION) if name in error.headers}
-        return problem_response(error.status, None, headers=kept)
-    except Exception:
-        _log.exception("unexpected error in %s %s", request.method, request.match_info.route.name or "?")
-        return problem_response(
-            500, "The server failed to answer; the reason is in its log.", cause="SYSTEM_FAILURE"
-        )
+Translate = Callable[[BaseException], errors.AimleError | None]
+"""The caller's view of an error from elsewhere, e.g. a database driver's; None: there is none."""
+
+
+def problems(translate: Translate = lambda _: None) -> Middleware:
+    """The middleware that lets whatever is raised leave as one ProblemDetails.
+
+    What neither is a domain error nor has a translation leaves as a 500 that says nothing, and is logged.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except errors.AimleError as error:
+            return response_of(error)
+        except web.HTTPException as error:
+            return _of_http(error)
+        except Exception as error:
+            if known := translate(error):
+                return response_of(known)
+            _log.exception("unexpected error in %s %s", request.method, request.match_info.route.name or "?")
+            return problem_response(
+                500, "The server failed to answer; the reason is in its log.", cause="SYSTEM_FAILURE"
+            )
+
+    return middleware
+
+
+problem_middleware = problems()
+"""The middleware without a translation."""
+
+
+def _of_http(error: web.HTTPException) -> web.Response:
+    """aiohttp's own refusals (404, 405, 413, ...) in our shape."""
+    if error.status < 400:
+        raise error
+    kept = {name: error.headers[name] for name in (hdrs.ALLOW, hdrs.LOCATION) if name in error.headers}
+    return problem_response(error.status, None, headers=kept)

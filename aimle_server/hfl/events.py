@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from aimle_server.hfl.objective import StopConditions
 from aimle_server.hfl.training import Finish, Participant
 
 
@@ -99,6 +100,14 @@ class Left:
     client_ids: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Continued:
+    """The operation was started (again) at some clients, with these conditions under which it stops."""
+
+    client_ids: frozenset[str]
+    stop: StopConditions
+
+
 Event = (
     Resumed
     | Selected
@@ -112,6 +121,7 @@ Event = (
     | Broken
     | Cancelled
     | Left
+    | Continued
 )
 
 

@@ -21,6 +21,7 @@ from aimle_server.hfl.events import (
     Broken,
     Cancelled,
     CleanUp,
+    Continued,
     Deadline,
     Effect,
     Errored,
@@ -128,6 +129,9 @@ def _advance(training: Training, event: Event, now: datetime) -> Step:
             return _cancel(training, reason)
         case Left(client_ids) if training.finish is None:
             return _leave(training, client_ids, now)
+        case Continued(client_ids, stop):
+            stopped = tuple(client_id for client_id in training.stopped if client_id not in client_ids)
+            return Step(replace(training, stopped=stopped, stop=stop))
     return Step(training)
 
 
@@ -228,6 +232,7 @@ def _commit(training: Training, now: datetime) -> Step:
     record = RoundRecord(
         round=training.round,
         participants=tuple(p.client_id for p in counted),
+        dropped=tuple(p.client_id for p in training.participants.values() if p.samples == 0),
         samples=sum(p.samples for p in counted),
         started_at=training.round_started or now,
         committed_at=now,

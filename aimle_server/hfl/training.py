@@ -85,13 +85,15 @@ class RoundRecord:
     Attributes:
         round: its number, from 1.
         participants: ids of the clients whose updates were aggregated.
-        samples: number of samples behind them.
+        dropped: ids of the clients that were asked and sent no update.
+        samples: number of samples behind the round's model.
         started_at, committed_at: in UTC.
         metrics: evaluation of the model this round made, by the next round's participants on their own data.
     """
 
     round: int
     participants: tuple[str, ...]
+    dropped: tuple[str, ...]
     samples: int
     started_at: datetime
     committed_at: datetime
@@ -146,7 +148,9 @@ class Training:
         training_id, owner: its identifier, and the subject whose request it is.
         request: the TrainRequest in wire shape; `profile`: the training profile in force.
         service_id: the VAL service it is for.
+        members: clients named by the request or by its client set; they come before those by criteria.
         model_id: the model it begins with; `output_model_id`: the model it will store.
+        model_uri: where the first model's bytes are, if not in the repository.
         objective, stop, quorum: the rules.
         state, version: where it stands; `version` counts the writes.
         round: number of the running (or next) round, from 1; `committed` is the last one aggregated.
@@ -170,6 +174,8 @@ class Training:
     model_id: str
     output_model_id: str
     objective: Objective
+    model_uri: str | None = None
+    members: tuple[str, ...] = ()
     quorum: QuorumRule = field(default_factory=QuorumRule)
     stop: StopConditions = field(default_factory=StopConditions)
     state: State = State.REQUESTED
@@ -233,9 +239,12 @@ class Training:
                     values["client_id"]: Participant(**values | {"state": ParticipantState(values["state"])})
                     for values in known["participants"]
                 },
+                "members": tuple(known["members"]),
                 "stopped": tuple(known["stopped"]),
                 "history": tuple(
-                    RoundRecord(**record | {"participants": tuple(record["participants"])})
+                    RoundRecord(
+                        **record | {name: tuple(record[name]) for name in ("participants", "dropped")}
+                    )
                     for record in known["history"]
                 ),
                 "finish": finish and Finish(**finish | {"state": State(finish["state"])}),

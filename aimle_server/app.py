@@ -1,0 +1,277 @@
+"""The composition root: settings in, application out. Every object of the server is made here, once."""
+
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+from aiohttp import web
+from sbi.spool import Spool
+
+from aimle_server import metrics
+from aimle_server.access import Access, open_access
+from aimle_server.apis import ALL_APIS
+from aimle_server.apis.hfl_management import HFL_PATH
+from aimle_server.apis.oauth import API as OAUTH_API
+from aimle_server.apis.oauth import TOKEN_SERVICE
+from aimle_server.consumers.aimle_clients import AimleClients
+from aimle_server.health import add_health
+from aimle_server.hfl.asking import RoundAsker
+from aimle_server.hfl.driver import Tools
+from aimle_server.hfl.engine import Engine
+from aimle_server.hfl.members import MemberSelection
+from aimle_server.hfl.reports import Reports
+from aimle_server.hfl.results import Results
+from aimle_server.hfl.round_files import RoundFiles
+from aimle_server.janitor import Janitor
+from aimle_server.notifications.dispatcher import Dispatcher
+from aimle_server.notifications.retry import RetryPolicy
+from aimle_server.procedures.client_discovery import ClientDiscovery
+from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
+from aimle_server.procedures.client_selection import ClientSelection
+from aimle_server.procedures.external import External
+from aimle_server.procedures.model_retrieval import ModelRetrieval
+from aimle_server.procedures.model_training import ModelTraining
+from aimle_server.procedures.model_update import ModelUpdate
+from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.training_status import TrainingStatusReader
+from aimle_server.services import SERVICES, Services
+from aimle_server.settings import Settings
+from ml_repository.database import Database, connect, translate
+from ml_repository.embedded import EmbeddedDatabase
+from ml_repository.keys import MODEL_ARTIFACTS, MODEL_DISCOVERY, MODEL_MANAGEMENT, MODEL_SPOOL
+from ml_repository.model_artifacts import ModelArtifacts
+from ml_repository.model_discovery import ModelDiscovery
+from ml_repository.model_management import ModelManagement
+from ml_repository.repository import Repository
+from sbi.clock import Clock
+from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
+from sbi.outbound import Outbound, TargetPolicy
+from sbi.problems import problems
+
+
+async def build_app(
+    settings: Settings, clock: Clock | None = None, external: External | None = None
+) -> web.Application:
+    """The application, with its database open; its background work runs while it serves.
+
+    Args:
+        settings: with the real port in `server.port`: clients are told addresses.
+        clock: tells the time; a test passes one that it moves.
+        external: the systems that know of location, velocity, QoS and edge servers; default: none is connected.
+
+    Raises:
+        EmbeddedDatabaseError, Unavailable: there is no database.
+    """
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(_Server.open(settings, clock or Clock(), external or External()))
+        app = server.application()
+        rest = stack.pop_all()
+    app.on_cleanup.append(lambda _: rest.aclose())
+    return app
+
+
+class _Server:
+    """The parts, in the order in which they need each other."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        external: External,
+        repository: Repository,
+        access: Access,
+        outbound: Outbound,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.external = external
+        self.repository = repository
+        self.access = access
+        self.clients = AimleClients(outbound, settings.hfl.call_timeout)
+        self.outbound = outbound
+        self.data = Path(settings.server.data_dir)
+        self.discovery = ModelDiscovery(repository.models)
+        self.artifacts = self._model_artifacts()
+        self.dispatcher = self._dispatcher()
+        self.files = RoundFiles(
+            self.data / "trainings", repository.artifacts, repository.models, outbound, settings.server.max_model_bytes
+        )
+        self.engine = Engine(self._tools(), settings.hfl.lease)
+        self.janitor = Janitor(repository, clock)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, clock: Clock, external: External) -> AsyncIterator["_Server"]:
+        """The parts, with everything open that has to be closed again."""
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(_open_database(settings))
+            repository = await Repository.open(database, clock, _new_id)
+            access = await stack.enter_async_context(open_access(settings, repository.oauth_clients, clock))
+            outbound = Outbound(_policy(settings), authorize=access.authorize)
+            stack.push_async_callback(outbound.close)
+            yield cls(settings, clock, external, repository, access, outbound)
+
+    def application(self) -> web.Application:
+        """The aiohttp application over these parts."""
+        app = web.Application(
+            middlewares=[metrics.middleware, problems(translate)],
+            client_max_size=self.settings.server.max_json_bytes,
+        )
+        app[PUBLIC_URL] = self.settings.server.public_url
+        app[AUTHENTICATOR] = self.access.authenticator
+        app[MODEL_MANAGEMENT] = ModelManagement(self.repository.storages, **self._names())
+        app[MODEL_DISCOVERY] = self.discovery
+        app[MODEL_ARTIFACTS] = self.artifacts
+        app[MODEL_SPOOL] = self._spool("models")
+        app[SERVICES] = self._services()
+        add_health(app, self.repository.database)
+        if self.access.token_service:
+            app[TOKEN_SERVICE] = self.access.token_service
+            mount(app, [OAUTH_API])
+        mount(app, ALL_APIS)
+        app.cleanup_ctx.append(self._background)
+        return app
+
+    async def _background(self, _app: web.Application) -> AsyncIterator[None]:
+        """What runs while the application serves."""
+        for part in (self.dispatcher, self.engine, self.janitor):
+            await part.start()
+        yield
+        for part in (self.janitor, self.engine, self.dispatcher):
+            await part.stop()
+
+    def _services(self) -> Services:
+        registrations, client_sets = self.repository.registrations, self.repository.client_sets
+        discovery = ClientDiscovery(registrations, self.clock, self.external)
+        training = ModelTraining(
+            self.repository.models,
+            self.discovery,
+            client_sets,
+            self.repository.profiles,
+            self.artifacts,
+            self.engine.begin,
+            self.outbound.policy.check,
+            _new_id,
+            self.settings.hfl,
+        )
+        return Services(
+            registration=ClientRegistration(
+                registrations, self.clock, _new_id, _lifetimes(self.settings), self.outbound.policy.check
+            ),
+            discovery=discovery,
+            selection=ClientSelection(
+                discovery,
+                registrations,
+                client_sets,
+                self.clients,
+                self.clock,
+                _new_id,
+                self.settings.hfl.participation_timeout,
+            ),
+            retrieval=ModelRetrieval(self.discovery, self._registration_of),
+            training=training,
+            update=ModelUpdate(
+                self.repository.models,
+                self.discovery,
+                self.repository.trainings,
+                training,
+                self.engine.wait,
+                self.settings.update.wait,
+            ),
+            operations=ServiceOperations(
+                registrations,
+                client_sets,
+                self.repository.trainings,
+                self.clients,
+                self.engine.tell,
+                self.clock,
+                _new_id,
+                self.settings.server.id,
+            ),
+            status=TrainingStatusReader(self.repository.trainings),
+            profiles=self.repository.profiles,
+            reports=Reports(self.engine, self.files),
+            update_spool=self._spool("updates"),
+        )
+
+    def _tools(self) -> Tools:
+        return Tools(
+            holder=_new_id(),
+            clock=self.clock,
+            trainings=self.repository.trainings,
+            dispatcher=self.dispatcher,
+            members=MemberSelection(
+                self.repository.registrations,
+                self.clients,
+                self.external,
+                self.clock,
+                _new_id,
+                server_id=self.settings.server.id,
+                patience=self.settings.hfl.participation_timeout,
+                join_timeout=self.settings.hfl.join_timeout,
+            ),
+            asker=RoundAsker(self.clients, self.settings.server.id, self.settings.api_root + HFL_PATH),
+            files=self.files,
+            results=Results(self.files, self.artifacts, self.repository.registrations),
+        )
+
+    def _dispatcher(self) -> Dispatcher:
+        outbox = self.settings.outbox
+        policy = RetryPolicy(first=outbox.backoff, longest=outbox.backoff_max, give_up_after=outbox.max_age)
+        return Dispatcher(
+            self.repository.outbox, self.outbound, policy, self.clock, random.SystemRandom(), timeout=outbox.timeout
+        )
+
+    def _model_artifacts(self) -> ModelArtifacts:
+        stores = self.repository
+        return ModelArtifacts(
+            stores.models, stores.storages, stores.artifacts, stores.discards, self.clock, _new_id, **self._names()
+        )
+
+    def _names(self) -> dict[str, str]:
+        return {"server_id": self.settings.server.id, "repository_id": self.settings.server.id}
+
+    def _spool(self, name: str) -> Spool:
+        return Spool(self.data / "spool" / name, self.settings.server.max_model_bytes)
+
+    async def _registration_of(self, subject: str) -> dict[str, object] | None:
+        """The registration of the AIMLE client that has the subject's name, if the subject is its owner."""
+        found = await self.repository.registrations.by_client_ids([subject], self.clock.now())
+        registration = found.get(subject)
+        return registration["regData"] if registration and registration["_owner"] == subject else None
+
+
+@asynccontextmanager
+async def _open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The configured MongoDB, or the embedded database for as long as it is needed."""
+    async with AsyncExitStack() as stack:
+        url = settings.database.url
+        if not url:
+            url = (await stack.enter_async_context(EmbeddedDatabase(Path(settings.server.data_dir)))).url
+        database = await connect(url, settings.database.name)
+        stack.push_async_callback(database.close)
+        yield database
+
+
+def _policy(settings: Settings) -> TargetPolicy:
+    return TargetPolicy(
+        settings.targets.schemes,
+        tuple(map(ip_network, settings.targets.allow)),
+        tuple(map(ip_network, settings.targets.deny)),
+    )
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(
+        timedelta(seconds=settings.registration.default_lifetime),
+        timedelta(seconds=settings.registration.max_lifetime),
+    )
+
+
+def _new_id() -> str:
+    """An identifier that nobody guesses, and that fits into a URL."""
+    return secrets.token_urlsafe(16)

@@ -1,0 +1,1 @@
+"""Calls that this server makes to others; one module per kind of peer."""

@@ -1,0 +1,222 @@
+"""Drives one training: events in, compare-and-set, then effects (TS 23.482 8.12.2.1).
+
+A driver is an inbox and a loop. Each event goes through `machine.advance`; what must survive a crash is written
+with its notifications before any effect runs, and every effect may run twice. Reports change only memory: a
+round costs the database a few writes, however many clients take part.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from aimle_server.hfl import events
+from aimle_server.hfl.asking import RoundAsker
+from aimle_server.hfl.machine import advance
+from aimle_server.hfl.members import MemberSelection, NotEnoughMembers
+from aimle_server.hfl.results import Results
+from aimle_server.hfl.round_files import RoundFiles
+from aimle_server.hfl.training import Participant, Training
+from aimle_server.notifications.dispatcher import Dispatcher
+from ml_repository.database import translate
+from ml_repository.outbox import Message
+from ml_repository.trainings import LeaseLost, Trainings
+from sbi.clock import Clock
+from sbi.errors import AimleError
+
+_log = logging.getLogger("aimle.hfl")
+
+DATABASE_PAUSE = 1.0
+"""Seconds between attempts to write to a database that does not answer."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the drivers of one process share.
+
+    Attributes:
+        holder: this process, as the leases name it.
+        trainings, dispatcher: the store, and who delivers what is written to the outbox with it.
+        members, asker, files, results: the work behind the effects.
+    """
+
+    holder: str
+    clock: Clock
+    trainings: Trainings
+    dispatcher: Dispatcher
+    members: MemberSelection
+    asker: RoundAsker
+    files: RoundFiles
+    results: Results
+
+
+class Driver:
+    """One training in this process, while this process holds its lease.
+
+    Attributes:
+        training: as it stands.
+        updates: participant's key -> (round, number of samples) of its latest update on disk.
+    """
+
+    def __init__(self, training: Training, tools: Tools) -> None:
+        self.training = training
+        self.updates: dict[str, tuple[int, int]] = {}
+        self._tools = tools
+        self._inbox: asyncio.Queue[events.Event] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._latest: dict[str, asyncio.Task[None]] = {}
+        self.put(events.Resumed())
+
+    def put(self, event: events.Event) -> None:
+        """Let something happen to the training, soon."""
+        self._inbox.put_nowait(event)
+
+    async def run(self) -> None:
+        """Return when the training has ended and its clients are told, or another server has taken it over."""
+        try:
+            while not self.training.terminal:
+                await self._handle(await self._inbox.get())
+            await asyncio.gather(*self._tasks)
+        except LeaseLost:
+            _log.warning("training %s is driven elsewhere now", self.training.training_id)
+        finally:
+            self._cancel_tasks()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _handle(self, event: events.Event) -> None:
+        step = advance(self.training, event, self._tools.clock.now())
+        if step.training is self.training:
+            return
+        if _durable(step.training) != _durable(self.training):
+            await self._commit(step.training, step.effects)
+        else:
+            self.training = step.training
+        if self.training.terminal:
+            self._cancel_tasks()
+        for effect in step.effects:
+            self._run(effect)
+
+    async def _commit(self, training: Training, effects: tuple[events.Effect, ...]) -> None:
+        """Write the training and its notifications; without a database, wait for it.
+
+        Raises:
+            LeaseLost: somebody else drives it; nothing was written.
+        """
+        training = replace(training, version=self.training.version + 1)
+        messages = [_message(training, effect) for effect in effects if isinstance(effect, events.Notify)]
+        while not await self._save(training, messages):
+            await self._tools.clock.sleep(DATABASE_PAUSE)
+        if training.state is not self.training.state:
+            _log.info("training %s round %d: %s", training.training_id, training.round, training.state)
+        self.training = training
+        if messages:
+            self._tools.dispatcher.wake()
+
+    async def _save(self, training: Training, messages: list[Message]) -> bool:
+        """Whether the database took it; False where it does not answer."""
+        try:
+            await self._tools.trainings.save(
+                training.to_document(),
+                self.training.version,
+                self._tools.holder,
+                messages,
+                not training.terminal,
+            )
+        except PyMongoError as error:
+            if translate(error) is None:
+                raise
+            _log.warning("training %s waits for the database", training.training_id)
+            return False
+        return True
+
+    def _run(self, effect: events.Effect) -> None:
+        """Start the work behind an effect; what it finds comes back as an event."""
+        match effect:
+            case events.Select():
+                self._spawn(self._select())
+            case events.AskRound(participants):
+                self._spawn(self._ask(participants), "ask")
+            case events.ArmDeadline(number, at):
+                self._spawn(self._wait(number, (at - self._tools.clock.now()).total_seconds()), "wait")
+            case events.Aggregate(number):
+                self._spawn(self._aggregate(number))
+            case events.StoreResult(finish):
+                self._spawn(self._store(finish.round))
+            case events.Withdraw(participants):
+                self._spawn(self._tools.asker.withdraw(self.training, participants))
+            case events.CleanUp():
+                self._spawn(self._tools.results.clean_up(self.training))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], kind: str = "") -> None:
+        """Run work beside the loop; of a named kind only the latest goes on."""
+        task = asyncio.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if kind:
+            if earlier := self._latest.get(kind):
+                earlier.cancel()
+            self._latest[kind] = task
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work that breaks fails its training, with a reason for the caller and the rest for the log."""
+        try:
+            await work
+        except AimleError as error:
+            self.put(events.Broken(error.detail))
+        except Exception:
+            _log.exception("training %s broke", self.training.training_id)
+            self.put(events.Broken("the server failed; the reason is in its log"))
+
+    async def _select(self) -> None:
+        try:
+            participants = await self._tools.members.choose(self.training)
+        except NotEnoughMembers as error:
+            self.put(events.SelectionFailed(str(error)))
+        else:
+            self.put(events.Selected(participants))
+
+    async def _ask(self, participants: tuple[Participant, ...]) -> None:
+        training = self.training
+        await self._tools.files.prepare(training)
+        await self._tools.asker.ask(training, participants, self.put)
+
+    async def _wait(self, number: int, seconds: float) -> None:
+        await self._tools.clock.sleep(max(0.0, seconds))
+        self.put(events.Deadline(number))
+
+    async def _aggregate(self, number: int) -> None:
+        await self._tools.files.aggregate(self.training)
+        self.put(events.Aggregated(number))
+
+    async def _store(self, number: int) -> None:
+        await self._tools.results.store(self.training, number)
+        self.put(events.Stored())
+
+
+def _durable(training: Training) -> tuple[object, ...]:
+    """What must be written when it changes; who reported what in a running round may be lost and asked again."""
+    return (
+        training.state,
+        training.round,
+        training.attempt,
+        training.finish,
+        training.stopped,
+        training.stop,
+        training.notified,
+    )
+
+
+def _message(training: Training, effect: events.Notify) -> Message:
+    return Message(
+        stream=f"training:{training.training_id}",
+        sequence=effect.sequence,
+        target=training.request["notifUri"],
+        body={"trainingID": training.training_id, **effect.body},
+    )

@@ -1,0 +1,137 @@
+"""The trainings that this process drives: takes leases, keeps them, finds participants by their keys.
+
+Any process may drive any training; a lease in the database says which one does. A process that dies lets its
+leases run out, and another goes on from the last committed round.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pymongo.errors import PyMongoError
+
+from aimle_server.hfl.driver import Driver, Tools
+from aimle_server.hfl.events import Event
+from aimle_server.hfl.training import Participant, Training
+from ml_repository.database import translate
+from sbi.errors import NotFound
+
+_log = logging.getLogger("aimle.hfl")
+
+CLAIM_AT_ONCE = 16
+"""Trainings of a dead process that one process takes over in one go."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A participant's place in a training that runs here."""
+
+    driver: Driver
+    client_id: str
+
+    @property
+    def training(self) -> Training:
+        """The training as it stands now."""
+        return self.driver.training
+
+    @property
+    def participant(self) -> Participant:
+        """The participant as it stands now."""
+        return self.training.participants[self.client_id]
+
+
+class Engine:
+    """Runs trainings in this process.
+
+    Args:
+        tools: what the drivers share.
+        lease: seconds that a lease lasts; it is renewed three times in that time.
+    """
+
+    def __init__(self, tools: Tools, lease: float) -> None:
+        self._tools = tools
+        self._lease = lease
+        self._drivers: dict[str, Driver] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to take over trainings that nobody drives."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Let go of every training, so that another process (or this one's successor) goes on at once."""
+        tasks = [*self._tasks.values(), *([self._keeper] if self._keeper else [])]
+        held = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if held:
+            await self._tools.trainings.release(self._tools.holder, held, self._tools.clock.now())
+
+    async def begin(self, training: Training) -> None:
+        """Store a new training and drive it."""
+        now = self._tools.clock.now()
+        await self._tools.trainings.add(training.to_document(), self._tools.holder, self._until(now), now)
+        self._drive(training)
+
+    def tell(self, training_id: str, event: Event) -> bool:
+        """Let something happen to a training; False if it is not driven here."""
+        driver = self._drivers.get(training_id)
+        if driver:
+            driver.put(event)
+        return driver is not None
+
+    async def wait(self, training_id: str, seconds: float) -> None:
+        """Return when a training that is driven here has ended, or after that many seconds."""
+        if task := self._tasks.get(training_id):
+            await asyncio.wait([task], timeout=seconds)
+
+    def seat(self, key: str) -> Seat:
+        """The participant that the addresses with this key were minted for.
+
+        Raises:
+            NotFound: nobody in a running training has this key.
+        """
+        for driver in self._drivers.values():
+            for participant in driver.training.participants.values():
+                if participant.key == key:
+                    return Seat(driver, participant.client_id)
+        raise NotFound("no participant of a running training has this address")
+
+    def _drive(self, training: Training) -> None:
+        driver = Driver(training, self._tools)
+        self._drivers[training.training_id] = driver
+        task = asyncio.create_task(driver.run())
+        self._tasks[training.training_id] = task
+        task.add_done_callback(lambda _: self._forget(training.training_id))
+
+    def _forget(self, training_id: str) -> None:
+        self._drivers.pop(training_id, None)
+        task = self._tasks.pop(training_id, None)
+        if task and not task.cancelled() and (error := task.exception()):
+            _log.error("training %s: its driver broke", training_id, exc_info=error)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._renew_and_claim()
+            except PyMongoError as error:
+                if translate(error) is None:
+                    raise
+                _log.warning("the database does not answer; leases are not renewed")
+            await self._tools.clock.sleep(self._lease / 3)
+
+    async def _renew_and_claim(self) -> None:
+        now = self._tools.clock.now()
+        if self._drivers:
+            await self._tools.trainings.renew(self._tools.holder, list(self._drivers), self._until(now))
+        claimed = await self._tools.trainings.claim(self._tools.holder, now, self._until(now), CLAIM_AT_ONCE)
+        for document in claimed:
+            if document["_id"] not in self._drivers:
+                _log.info("training %s: taken over in state %s", document["_id"], document["state"])
+                self._drive(Training.from_document(document))
+
+    def _until(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self._lease)

@@ -1,0 +1,95 @@
+"""What participants send in: updates and HFL training notifications (TS 23.482 8.12.2.1 step 8).
+
+The weight of an update is the number of samples that its file's metadata names. A plain 3GPP client names none:
+then the number counts that it was asked to train on. A notification without an update is legal.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aimle_server.hfl.engine import Engine, Seat
+from aimle_server.hfl.events import Errored, Reported
+from aimle_server.hfl.round_files import RoundFiles
+from aimle_server.hfl.training import SETTLED, State
+from sbi.errors import Conflict, InvalidRequest
+
+MOST_SAMPLES = 2**31 - 1
+
+METRICS = ("accuracy", "precision", "recall", "f1", "mse", "mae", "loss", "latency")
+"""Metrics that are pooled; whatever else a client names is its own affair."""
+
+_WIRE_METRICS = {
+    "modelPrecision": "precision",
+    "modelRecall": "recall",
+    "modelF1score": "f1",
+    "errorMeanSquare": "mse",
+    "errorMeanAbs": "mae",
+}
+
+
+class Reports:
+    """Takes what the participants of this process's trainings send."""
+
+    def __init__(self, engine: Engine, files: RoundFiles) -> None:
+        self._engine = engine
+        self._files = files
+
+    def seat(self, key: str, round_number: int | None = None) -> Seat:
+        """The participant with this key, of this round.
+
+        Raises:
+            NotFound: there is none; Conflict: that round is not running for it (any more).
+        """
+        seat = self._engine.seat(key)
+        running = seat.training.state is State.ROUND_RUNNING and seat.participant.state not in SETTLED
+        if not running or round_number not in (None, seat.training.round):
+            raise Conflict("this round is not running for this participant", cause="ROUND_IS_OVER")
+        return seat
+
+    async def model(self, key: str, round_number: int | None = None) -> Path:
+        """The file of the running round's model."""
+        training = self.seat(key, round_number).training
+        return await self._files.fetch(training, training.round)
+
+    async def update(self, key: str, round_number: int | None, uploaded: Path) -> None:
+        """Keep a complete upload as the participant's update.
+
+        Raises:
+            InvalidRequest: it is not an update of this model, or its sample count is no count.
+        """
+        seat = self.seat(key, round_number)
+        metadata = await self._files.accept(seat.training, seat.participant, uploaded)
+        seat.driver.updates[key] = (seat.training.round, _sample_count(metadata, seat.training.request))
+
+    async def notify(self, key: str, round_number: int, body: Mapping[str, Any]) -> None:
+        """Take a participant's HflReport; one that comes late or again changes nothing."""
+        seat = self._engine.seat(key)
+        if body.get("hflTrngErr"):
+            seat.driver.put(Errored(seat.client_id, round_number))
+            return
+        at, samples = seat.driver.updates.get(key, (0, 0))
+        details = body.get("aimle", {})
+        metrics = _metrics(body["hflTrngOut"], details.get("metrics", {}))
+        evaluated = details.get("numEvalSamples", 1 if metrics else 0)
+        fitted = samples if at == round_number else 0
+        seat.driver.put(Reported(seat.client_id, round_number, fitted, evaluated, metrics))
+
+
+def _sample_count(metadata: Mapping[str, str], request: Mapping[str, Any]) -> int:
+    text = metadata.get("aimle.num_samples")
+    if text is None:
+        return int(request.get("dataSamples", 1))
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= MOST_SAMPLES):
+        raise InvalidRequest.of("aimle.num_samples", f"not a number from 1 to {MOST_SAMPLES}")
+    return int(text)
+
+
+def _metrics(output: Mapping[str, Any], precise: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of a report: our precise ones where they are sent, else 3GPP's PerfParams."""
+    metrics = {name: output[wire] for wire, name in _WIRE_METRICS.items() if wire in output}
+    if "modelAccuracy" in output:
+        metrics["accuracy"] = output["modelAccuracy"] / 100
+    metrics |= {name: precise[name] for name in METRICS if name in precise}
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

@@ -1,0 +1,209 @@
+"""The files of a running training: the model each round begins with, the updates, what a strategy remembers.
+
+On this machine's disk they are below `<directory>/<training>/`; a checkpoint of each committed round is an
+artifact of the repository, so that another machine can go on. Number n is the round that begins with a model:
+`model(n)` is what round n - 1 made, and `model(1)` the model that the training was asked to train.
+"""
+
+import asyncio
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from sbi.transfer import TransferError, download
+
+from aimle_server.hfl.aggregation import StrategyState, WeightedUpdate, aggregate
+from aimle_server.hfl.strategies import strategy_for
+from aimle_server.hfl.training import Participant, Training
+from aimle_server.hfl.verdicts import best_round
+from ml_repository.artifacts import Artifacts
+from ml_repository.models import Models
+from sbi.errors import Conflict, InvalidRequest
+from sbi.outbound import Outbound, TargetRefused
+from sbi.tensors import InvalidTensors, check_finite, check_update, describe, read, write
+
+
+class RoundFiles:
+    """Files and checkpoints of the trainings that this process drives.
+
+    Args:
+        directory: where they are kept; made when first needed.
+        artifacts, models: the repository's.
+        outbound: fetches a first model that is not in the repository.
+        max_bytes: of a model.
+    """
+
+    def __init__(
+        self, directory: Path, artifacts: Artifacts, models: Models, outbound: Outbound, max_bytes: int
+    ) -> None:
+        self._directory = directory
+        self._artifacts = artifacts
+        self._models = models
+        self._outbound = outbound
+        self._max_bytes = max_bytes
+
+    def model(self, training: Training, number: int) -> Path:
+        """The model that round `number` begins with."""
+        return self._directory / training.training_id / f"model-{number}.safetensors"
+
+    def update(self, training: Training, participant: Participant) -> Path:
+        """A participant's update of the running round."""
+        name = hashlib.sha256(f"{participant.key}/{training.round}".encode()).hexdigest()
+        return self._directory / training.training_id / f"update-{name}.safetensors"
+
+    def _memory(self, training: Training, number: int) -> Path:
+        return self._directory / training.training_id / f"memory-{number}.safetensors"
+
+    async def prepare(self, training: Training) -> None:
+        """Have the running round's model on disk.
+
+        Raises:
+            AimleError: the first model cannot be had, or is not one that can be trained.
+        """
+        await self.fetch(training, training.round)
+        if strategy_for(training.profile).memory and training.committed:
+            await self._restore(
+                self._memory(training, training.round), _memory_id(training, training.committed)
+            )
+
+    async def fetch(self, training: Training, number: int) -> Path:
+        """The model that round `number` begins with, from disk, its checkpoint or its origin."""
+        path = self.model(training, number)
+        if path.exists():
+            return path
+        await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        if number > 1:
+            await self._restore(path, _checkpoint_id(training, number - 1))
+        else:
+            await self._fetch_first(training, path)
+        return path
+
+    async def _restore(self, path: Path, artifact_id: str) -> None:
+        if not await asyncio.to_thread(path.exists):
+            await self._artifacts.copy_to(artifact_id, path)
+
+    async def _fetch_first(self, training: Training, path: Path) -> None:
+        origin = path.with_suffix(".origin")
+        if training.model_uri:
+            await self._download(training.model_uri, origin)
+        else:
+            model = await self._models.get(training.model_id)
+            if model is None or model.bytes is None:
+                raise Conflict(f"the model {training.model_id} has no bytes any more")
+            await self._artifacts.copy_to(model.bytes.artifact_id, origin)
+        try:
+            await asyncio.to_thread(_rewrite, origin, path, metadata_of(training, 1))
+        except InvalidTensors as error:
+            raise InvalidRequest.of("/modelInf", f"the model cannot be trained: {error}") from error
+        finally:
+            origin.unlink(missing_ok=True)
+
+    async def _download(self, uri: str, path: Path) -> None:
+        try:
+            await download(self._outbound.session, uri, path, max_bytes=self._max_bytes)
+        except (TransferError, TargetRefused) as error:
+            raise Conflict(f"the model cannot be fetched from its mlModelLoc: {error}") from error
+
+    async def accept(self, training: Training, participant: Participant, uploaded: Path) -> dict[str, str]:
+        """Check an uploaded update and keep it for the running round; returns its metadata.
+
+        Raises:
+            InvalidRequest: it is not an update of this round's model; the reason names the tensor.
+        """
+        target = self.update(training, participant)
+        try:
+            return await asyncio.to_thread(_accept, uploaded, self.model(training, training.round), target)
+        except InvalidTensors as error:
+            raise InvalidRequest(str(error), cause="INVALID_UPDATE") from error
+        finally:
+            await asyncio.to_thread(uploaded.unlink, missing_ok=True)
+
+    async def aggregate(self, training: Training) -> None:
+        """Make the next round's model from the running round's updates, and its checkpoint."""
+        counted = sorted(
+            (p for p in training.participants.values() if p.samples > 0), key=lambda p: p.client_id
+        )
+        updates = [WeightedUpdate(self.update(training, p), float(p.samples)) for p in counted]
+        target = self.model(training, training.round + 1)
+        await asyncio.to_thread(self._aggregate, training, updates, target)
+        await self._checkpoint(_checkpoint_id(training, training.round), target)
+        memory = self._memory(training, training.round + 1)
+        if memory.exists():
+            await self._checkpoint(_memory_id(training, training.round), memory)
+        await self._prune(training)
+
+    def _aggregate(self, training: Training, updates: list[WeightedUpdate], target: Path) -> None:
+        before = self._memory(training, training.round)
+        state = StrategyState(
+            before if training.committed else None, self._memory(training, training.round + 1)
+        )
+        aggregate(
+            strategy_for(training.profile),
+            describe(self.model(training, training.round)),
+            updates,
+            target,
+            metadata_of(training, training.round + 1),
+            state,
+        )
+        for update in updates:
+            update.path.unlink(missing_ok=True)
+
+    async def _checkpoint(self, artifact_id: str, path: Path) -> None:
+        await self._artifacts.put(artifact_id, path, await asyncio.to_thread(sha256_of, path))
+
+    async def _prune(self, training: Training) -> None:
+        """Keep the newest model, the one before it (a crash may repeat the round) and the best."""
+        kept = {training.round, training.round - 1, best_round(training)}
+        for number in range(1, training.round):
+            if number not in kept and self.model(training, number + 1).exists():
+                self.model(training, number + 1).unlink()
+                self._memory(training, number + 1).unlink(missing_ok=True)
+                await self._artifacts.delete(_checkpoint_id(training, number))
+                await self._artifacts.delete(_memory_id(training, number))
+
+    async def remove(self, training: Training) -> None:
+        """Remove every file and checkpoint of a training that has ended."""
+        for number in range(1, training.round + 1):
+            await self._artifacts.delete(_checkpoint_id(training, number))
+            await self._artifacts.delete(_memory_id(training, number))
+        directory = self._directory / training.training_id
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def metadata_of(training: Training, number: int) -> dict[str, str]:
+    """What travels with the model of a round, in the file's own metadata."""
+    return {
+        "aimle.training": training.training_id,
+        "aimle.round": str(number),
+        "aimle.config": json.dumps(dict(training.profile), separators=(",", ":")),
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checkpoint_id(training: Training, number: int) -> str:
+    return f"training:{training.training_id}:model:{number}"
+
+
+def _memory_id(training: Training, number: int) -> str:
+    return f"training:{training.training_id}:memory:{number}"
+
+
+def _rewrite(origin: Path, path: Path, metadata: dict[str, str]) -> None:
+    """The same tensors with this training's metadata."""
+    check_finite(describe(origin))
+    tensors, _ = read(origin)
+    write(path, tensors, metadata)
+
+
+def _accept(uploaded: Path, reference: Path, target: Path) -> dict[str, str]:
+    file = describe(uploaded)
+    check_update(file, describe(reference))
+    check_finite(file)
+    uploaded.replace(target)
+    return dict(file.metadata)

@@ -1,0 +1,41 @@
+"""Cleans up what has expired. Reading never shows it, so nothing depends on when this runs."""
+
+import asyncio
+import logging
+
+from pymongo.errors import PyMongoError
+
+from ml_repository.repository import Repository
+from sbi.clock import Clock
+
+_log = logging.getLogger("aimle.janitor")
+
+INTERVAL = 60.0
+"""Seconds between two rounds of cleaning."""
+
+
+class Janitor:
+    """Removes expired registrations, and expired models with their bytes."""
+
+    def __init__(self, repository: Repository, clock: Clock) -> None:
+        self._repository = repository
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to clean."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; what was begun may stay half done and is done next time."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._repository.remove_expired(self._clock.now())
+            except PyMongoError as error:
+                _log.warning("nothing was cleaned up: %s", type(error).__name__)
+            await self._clock.sleep(INTERVAL)

@@ -1,0 +1,39 @@
+"""What Prometheus reads at `/metrics`: requests by operation, trainings by state, rounds, bytes taken in."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+REGISTRY = CollectorRegistry()
+
+REQUESTS = Histogram(
+    "aimle_request_seconds",
+    "Time to answer a request, by operationId and status.",
+    ["operation", "status"],
+    registry=REGISTRY,
+)
+TRANSITIONS = Counter(
+    "aimle_training_transitions_total",
+    "Trainings that came into a state, in this process.",
+    ["state"],
+    registry=REGISTRY,
+)
+UPDATE_BYTES = Counter(
+    "aimle_update_bytes_total",
+    "Bytes of model updates taken in from participants.",
+    registry=REGISTRY,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Time each request under its operationId; what matches no route is one series, whatever its path."""
+    began = time.perf_counter()
+    response = await handler(request)
+    operation = request.match_info.route.name or "none"
+    REQUESTS.labels(operation, str(response.status)).observe(time.perf_counter() - began)
+    return response

@@ -1,0 +1,120 @@
+"""ML model update (TS 23.482 8.21): a consumer says that a model got worse and gets a better one.
+
+A model that can replace it is answered at once. Otherwise the training that made it is run again, from it; the
+answer waits for that a while and else says when to come back. A model that this server did not train and that
+nothing can replace is not updated, and the answer says so.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aimle_server.hfl.training import Training
+from aimle_server.procedures.model_training import ModelTraining
+from ml_repository.model_discovery import ModelDiscovery
+from ml_repository.model_record import TRAINED, StoredModel
+from ml_repository.models import Models
+from ml_repository.trainings import Trainings
+from sbi.auth import Caller
+from sbi.errors import Conflict, Unavailable
+
+RETRY_AFTER = 30
+"""Seconds after which a consumer may ask again for a model that is being retrained."""
+
+
+class ModelUpdate:
+    """Finds or makes a replacement.
+
+    Args:
+        wait_for: returns when a training has ended, or after a number of seconds.
+        wait: that number.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        discovery: ModelDiscovery,
+        trainings: Trainings,
+        training: ModelTraining,
+        wait_for: Callable[[str, float], Awaitable[None]],
+        wait: float,
+    ) -> None:
+        self._models = models
+        self._discovery = discovery
+        self._trainings = trainings
+        self._training = training
+        self._wait_for = wait_for
+        self._wait = wait
+
+    async def request(self, caller: Caller, body: Mapping[str, Any], api_root: str) -> dict[str, Any]:
+        """The MLMdlUpdateRsp with a better model.
+
+        Raises:
+            NotFound: the caller has no such model; Conflict: there is no better one, and no way to make one;
+            Unavailable: it is being made.
+        """
+        degraded = await self._models.accessible(caller, body["mlModelId"])
+        observed = body.get("performanceDegradationInfo", {}).get("accuracy")
+        replacement = await self._replacement(caller, degraded, observed)
+        if replacement is None:
+            await self._wait_for(await self._retraining(caller, degraded), self._wait)
+            replacement = await self._replacement(caller, degraded, observed)
+        if replacement is None:
+            raise Unavailable(
+                f"the model {degraded.id} is being retrained", retry_after=RETRY_AFTER, cause="RETRAINING"
+            )
+        return {
+            "mlModelInformation": replacement.info,
+            "mlModelRetrievalEndpoint": replacement.endpoint(api_root),
+        }
+
+    async def _replacement(
+        self, caller: Caller, degraded: StoredModel, observed: int | None
+    ) -> StoredModel | None:
+        """The best newer model of the same line whose accuracy is above what was observed of this one."""
+        related = []
+        for base in {degraded.id, base_of(degraded)} - {None}:
+            related += await self._discovery.find(
+                caller, {"phaseInfo": {"phase": "TRAINED", "trainingInfo": {"baseModelId": base}}}
+            )
+        better = [model for model in related if _replaces(model, degraded, observed)]
+        return max(better, key=lambda model: (accuracy_of(model) or 0.0, model.stored), default=None)
+
+    async def _retraining(self, caller: Caller, degraded: StoredModel) -> str:
+        """The id of the training that makes a replacement, begun now if it is not running yet."""
+        running = await self._trainings.running(caller.subject, degraded.id)
+        if running:
+            return str(running["_id"])
+        made = await self._trainings.made(caller.subject, degraded.id)
+        if made is None:
+            raise Conflict(
+                f"nothing replaces {degraded.id}, and it was not trained here for you", cause="NO_UPDATE_AVAILABLE"
+            )
+        earlier = Training.from_document(made).request
+        request = {name: value for name, value in earlier.items() if name not in ("modelReq", "modelInf", "opSchedule")}
+        answer = await self._training.request(caller, request | {"modelInf": {"mlModelId": degraded.id}})
+        return str(answer["trainingId"])
+
+
+def base_of(model: StoredModel) -> str | None:
+    """The model that this one was trained from, where that is known."""
+    base: str | None = model.info.get("phaseInfo", {}).get("trainingInfo", {}).get("baseModelId")
+    return base
+
+
+def accuracy_of(model: StoredModel) -> float | None:
+    """The accuracy that a training of ours noted with its result, as a fraction."""
+    text = model.info.get("phaseInfo", {}).get("observedPerf", {}).get("appSpecPerfData", "")
+    try:
+        value = json.loads(text)["accuracy"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _replaces(model: StoredModel, degraded: StoredModel, observed: int | None) -> bool:
+    newer = model.id != degraded.id and model.stored > degraded.stored
+    if not (newer and model.retrievable and model.phase in TRAINED):
+        return False
+    accuracy = accuracy_of(model)
+    return observed is None or (accuracy is not None and accuracy * 100 > observed)

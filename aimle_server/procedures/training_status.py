@@ -1,0 +1,60 @@
+"""How a training stands: what the standard's API has no operation for (our extension)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aimle_server.hfl.training import Training
+from ml_repository.trainings import Trainings
+from sbi.auth import Caller
+from sbi.clock import to_wire
+from sbi.errors import NotFound
+
+
+class TrainingStatusReader:
+    """Reads the trainings of their owners, as last committed."""
+
+    def __init__(self, trainings: Trainings) -> None:
+        self._trainings = trainings
+
+    async def get(self, caller: Caller, training_id: str) -> dict[str, Any]:
+        """The TrainingStatus of the caller's training.
+
+        Raises:
+            NotFound: there is none, or it is not the caller's.
+        """
+        document = await self._trainings.find(training_id, caller.subject)
+        if document is None:
+            raise NotFound("there is no such training", cause="TRAINING_NOT_FOUND")
+        return status_of(document)
+
+    async def find(self, caller: Caller) -> list[dict[str, Any]]:
+        """The TrainingStatus of each of the caller's latest trainings, newest first."""
+        return [status_of(document) for document in await self._trainings.of_owner(caller.subject)]
+
+
+def status_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored training as TrainingStatus."""
+    training = Training.from_document(document)
+    status: dict[str, Any] = {
+        "trainingId": training.training_id,
+        "state": training.state.value,
+        "round": training.committed,
+        "modelId": training.model_id,
+        "outputModelId": training.output_model_id,
+        "participants": [
+            {"clientId": participant.client_id, "state": participant.state.value, "samples": participant.samples}
+            for participant in training.participants.values()
+        ],
+        "history": [
+            {
+                "round": record.round,
+                "participants": len(record.participants),
+                "samples": record.samples,
+                "metrics": dict(record.metrics),
+                "startedAt": to_wire(record.started_at),
+                "committedAt": to_wire(record.committed_at),
+            }
+            for record in training.history
+        ],
+    }
+    return status | ({"reason": training.reason} if training.reason else {})

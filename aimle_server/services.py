@@ -1,0 +1,37 @@
+"""Where a handler finds the procedures: `call[SERVICES].registration`."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+from sbi.spool import Spool
+
+from aimle_server.hfl.reports import Reports
+from aimle_server.procedures.client_discovery import ClientDiscovery
+from aimle_server.procedures.client_registration import ClientRegistration
+from aimle_server.procedures.client_selection import ClientSelection
+from aimle_server.procedures.model_retrieval import ModelRetrieval
+from aimle_server.procedures.model_training import ModelTraining
+from aimle_server.procedures.model_update import ModelUpdate
+from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.training_status import TrainingStatusReader
+from ml_repository.trainings import TrainingProfiles
+
+
+@dataclass(frozen=True)
+class Services:
+    """The procedures of TS 23.482 that this server has, one attribute each, and what the HFL addresses need."""
+
+    registration: ClientRegistration
+    discovery: ClientDiscovery
+    selection: ClientSelection
+    retrieval: ModelRetrieval
+    training: ModelTraining
+    update: ModelUpdate
+    operations: ServiceOperations
+    status: TrainingStatusReader
+    profiles: TrainingProfiles
+    reports: Reports
+    update_spool: Spool
+
+
+SERVICES = web.AppKey("services", Services)

@@ -1,0 +1,74 @@
+"""The ML repository (TS 23.482 5.2.3.4): all its stores on one database."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from ml_repository import discards, models, oauth_clients, outbox, registrations, storages, trainings
+from ml_repository.artifacts import INDEXES as ARTIFACT_INDEXES
+from ml_repository.artifacts import Artifacts
+from ml_repository.client_sets import ClientSets
+from ml_repository.database import Database
+from ml_repository.discards import Discards
+from ml_repository.models import Models
+from ml_repository.oauth_clients import OAuthClients
+from ml_repository.outbox import Outbox
+from ml_repository.registrations import Registrations
+from ml_repository.storages import Storages
+from ml_repository.trainings import TrainingProfiles, Trainings
+from sbi.clock import Clock
+
+INDEXES = {
+    **ARTIFACT_INDEXES,
+    **discards.INDEXES,
+    **models.INDEXES,
+    **oauth_clients.INDEXES,
+    **outbox.INDEXES,
+    **registrations.INDEXES,
+    **storages.INDEXES,
+    **trainings.INDEXES,
+}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The stores; each knows its own documents and nobody else's."""
+
+    database: Database
+    artifacts: Artifacts
+    client_sets: ClientSets
+    discards: Discards
+    models: Models
+    oauth_clients: OAuthClients
+    outbox: Outbox
+    profiles: TrainingProfiles
+    registrations: Registrations
+    storages: Storages
+    trainings: Trainings
+
+    @classmethod
+    async def open(cls, database: Database, clock: Clock, new_id: Callable[[], str]) -> Self:
+        """The repository on this database, with every index there."""
+        await database.ensure_indexes(INDEXES)
+        artifacts = Artifacts(database)
+        discarded = Discards(database, artifacts)
+        messages = Outbox(database, clock)
+        return cls(
+            database=database,
+            artifacts=artifacts,
+            client_sets=ClientSets(database),
+            discards=discarded,
+            models=Models(database, discarded, clock),
+            oauth_clients=OAuthClients(database),
+            outbox=messages,
+            profiles=TrainingProfiles(database),
+            registrations=Registrations(database),
+            storages=Storages(database, discarded, clock, new_id),
+            trainings=Trainings(database, messages),
+        )
+
+    async def remove_expired(self, now: datetime) -> None:
+        """Clean up what reading no longer shows."""
+        await self.registrations.remove_expired(now)
+        await self.models.remove_expired(now)

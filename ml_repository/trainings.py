@@ -1,0 +1,133 @@
+"""Trainings as documents: written by compare-and-set, driven by whoever holds the lease (TS 23.482 8.3, 8.12).
+
+A document is what the engine says a training is, plus `_holder` and `_lease_until` (who drives it, until
+when), `_open` (not ended) and `_keys` (the capability keys of its participants). `version` counts the writes.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from ml_repository.database import Database, Document, Session
+from ml_repository.outbox import Message, Outbox
+
+COLLECTION = "trainings"
+
+INDEXES: Mapping[str, Sequence[IndexModel]] = {
+    COLLECTION: [
+        IndexModel([("_open", ASCENDING), ("_lease_until", ASCENDING)]),
+        IndexModel([("owner", ASCENDING), ("output_model_id", ASCENDING)]),
+        IndexModel([("owner", ASCENDING), ("model_id", ASCENDING), ("_open", ASCENDING)]),
+        IndexModel([("owner", ASCENDING), ("_created", DESCENDING)]),
+    ],
+    "training_profiles": [IndexModel([("_owner", ASCENDING), ("_model", ASCENDING)], unique=True)],
+}
+
+
+class LeaseLost(Exception):
+    """Another server drives this training now, or wrote it since it was read."""
+
+
+class Trainings:
+    """The store of trainings."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._collection = database[COLLECTION]
+        self._outbox = outbox
+
+    async def add(self, document: Document, holder: str, lease_until: datetime, created: datetime) -> None:
+        """A new training, held by `holder` from the start."""
+        leased = {"_holder": holder, "_lease_until": lease_until, "_open": True, "_created": created}
+        await self._collection.insert_one(document | leased)
+
+    async def find(self, training_id: str, owner: str) -> Document | None:
+        """The training with this id, if it is the owner's."""
+        return await self._collection.find_one({"_id": training_id, "owner": owner})
+
+    async def of_owner(self, owner: str, limit: int = 100) -> list[Document]:
+        """An owner's trainings, newest first."""
+        cursor = self._collection.find({"owner": owner}).sort("_created", DESCENDING).limit(limit)
+        return await cursor.to_list(limit)
+
+    async def made(self, owner: str, model_id: str) -> Document | None:
+        """The owner's training that made this model."""
+        return await self._collection.find_one({"owner": owner, "output_model_id": model_id})
+
+    async def running(self, owner: str, model_id: str) -> Document | None:
+        """A training of the owner's that begins with this model and has not ended."""
+        return await self._collection.find_one({"owner": owner, "model_id": model_id, "_open": True})
+
+    async def save(
+        self, document: Document, version: int, holder: str, messages: Sequence[Message], is_open: bool
+    ) -> None:
+        """Write the training and the notifications it causes, both or neither.
+
+        Args:
+            document: as the engine made it; its `version` is the new one.
+            version: the version that this one follows.
+
+        Raises:
+            LeaseLost: the stored training is not at `version`, or `holder` does not hold it.
+        """
+        guard = {"_id": document["_id"], "version": version, "_holder": holder}
+        change = {"$set": document | {"_open": is_open}}
+
+        async def write(session: Session | None) -> None:
+            result = await self._collection.update_one(guard, change, session=session)
+            if result.matched_count == 0:
+                raise LeaseLost(document["_id"])
+            if messages:
+                await self._outbox.enqueue(messages, session)
+
+        if messages:
+            await self._database.run_in_transaction(write)
+        else:
+            await write(None)
+
+    async def claim(self, holder: str, now: datetime, until: datetime, limit: int) -> list[Document]:
+        """Take over open trainings whose lease has run out; returns those that this call got."""
+        claimed = []
+        cursor = self._collection.find({"_open": True, "_lease_until": {"$lt": now}}).limit(limit)
+        async for document in cursor:
+            guard = {"_id": document["_id"], "_lease_until": document["_lease_until"]}
+            taken = await self._collection.update_one(
+                guard, {"$set": {"_holder": holder, "_lease_until": until}}
+            )
+            if taken.matched_count:
+                claimed.append(document)
+        return claimed
+
+    async def renew(self, holder: str, training_ids: Sequence[str], until: datetime) -> None:
+        """Hold these a while longer, in one write."""
+        await self._collection.update_many(
+            {"_id": {"$in": list(training_ids)}, "_holder": holder}, {"$set": {"_lease_until": until}}
+        )
+
+    async def release(self, holder: str, training_ids: Sequence[str], now: datetime) -> None:
+        """Let another server take these over at once."""
+        await self.renew(holder, training_ids, now)
+
+
+class TrainingProfiles:
+    """Training profiles: how a VAL server wants trainings of a model to be run (our extension)."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection = database["training_profiles"]
+
+    async def put(self, owner: str, model_id: str, profile: Mapping[str, Any]) -> None:
+        """Set the owner's profile for this model."""
+        key = {"_owner": owner, "_model": model_id}
+        await self._collection.replace_one(key, key | {"profile": dict(profile)}, upsert=True)
+
+    async def find(self, owner: str, model_id: str) -> Document | None:
+        """The profile, as it was put."""
+        found = await self._collection.find_one({"_owner": owner, "_model": model_id})
+        return found["profile"] if found else None
+
+    async def remove(self, owner: str, model_id: str) -> bool:
+        """Forget the profile; says whether there was one."""
+        result = await self._collection.delete_one({"_owner": owner, "_model": model_id})
+        return result.deleted_count > 0

@@ -1,0 +1,22 @@
+"""What a client reports at the end of a round: 3GPP's HflTrngNotify, and our member `aimle` beside it.
+
+PerfParams has no room for the round, sample counts or precise figures; whoever does not know `aimle` ignores it.
+"""
+
+from schemas.base import Integer, Map, Number, Schema, nested
+from schemas.hfl_training import HflTrngNotify
+
+
+class ReportDetails(Schema):
+    """The figures of one round: samples fitted on, samples evaluated on, metrics of the received model."""
+
+    round = Integer(0, 2**31 - 1)
+    numSamples = Integer(0, 2**31 - 1)
+    numEvalSamples = Integer(0, 2**31 - 1)
+    metrics = Map(Number())
+
+
+class HflReport(HflTrngNotify):
+    """HflTrngNotify as our own clients send it."""
+
+    aimle = nested(ReportDetails)

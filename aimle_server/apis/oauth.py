@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from ml_repository.oauth_clients import OAuthClient, OAuthClients
 from sbi.api import Api, Call, Operation, ok
 from sbi.clock import Clock
+from sbi.errors import NotFound
 from sbi.issuer import TokenIssuer
 from schemas.oauth import AccessTokenResponse, JsonWebKeySet
 
@@ -83,14 +84,15 @@ class TokenService:
 
 
 TOKEN_SERVICE = web.AppKey("token_service", TokenService)
+"""Not in an application whose tokens come from another issuer."""
 
 
 async def issue_token(call: Call) -> web.Response:
     """A token for a client's credentials."""
+    service = _service(call)
     try:
         form = await _read_form(call.request)
         client_id, secret = _credentials(call.request.headers.get(hdrs.AUTHORIZATION), form)
-        service = call[TOKEN_SERVICE]
         client = await service.authenticate(client_id, secret, call.request.remote or "")
         if form.get("grant_type") != "client_credentials":
             raise _wrong_grant(form.get("grant_type"))
@@ -104,9 +106,16 @@ async def issue_token(call: Call) -> web.Response:
 
 async def get_keys(call: Call) -> web.Response:
     """The public keys with which others check our tokens."""
-    response = ok(call[TOKEN_SERVICE].issuer.jwks())
+    response = ok(_service(call).issuer.jwks())
     response.headers[hdrs.CACHE_CONTROL] = "public, max-age=300"
     return response
+
+
+def _service(call: Call) -> TokenService:
+    service = call.request.config_dict.get(TOKEN_SERVICE)
+    if service is None:
+        raise NotFound("this server issues no tokens")
+    return service
 
 
 async def _read_form(request: web.Request) -> dict[str, str]:

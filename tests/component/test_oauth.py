@@ -178,6 +178,16 @@ async def test_refused_requests(
     assert (await refused(session, status, **request_))[0] == code
 
 
+async def test_another_issuer() -> None:
+    """A server whose tokens come from elsewhere has neither endpoint."""
+    app = web.Application(middlewares=[problem_middleware])
+    app[AUTHENTICATOR], app[PUBLIC_URL] = OpenAccess(), ""
+    mount(app, [oauth.API])
+    async with TestServer(app) as server, ClientSession(server.make_url("/")) as session:
+        for response in (await session.post("oauth2/token", data=GRANT), await session.get("oauth2/jwks")):
+            assert (response.status, response.content_type) == (404, "application/problem+json")
+
+
 async def test_wrong_method(session: ClientSession) -> None:
     """The token endpoint takes POST only."""
     async with session.get("oauth2/token") as response:

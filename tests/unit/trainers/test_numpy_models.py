@@ -93,19 +93,23 @@ def test_the_gradient_is_the_derivative_of_the_loss(hidden):
         np.testing.assert_allclose(gradients[name], numeric, rtol=1e-5, atol=1e-7)
 
 
-def test_one_step_is_the_gradient_times_the_learning_rate():
-    """A single batch moves the model by -learningRate times its gradient, and by the pull of proximalMu after."""
+def test_a_step_is_the_gradient_and_the_pull_times_the_learning_rate():
+    """With one batch per epoch, step k is -learningRate * (gradient(w) + proximalMu * (w - w_global))."""
     data = Dataset(TRAIN.inputs[:16], TRAIN.targets[:16])
     start = SoftmaxRegression.initial_parameters(64, 10)
-    _, gradients = loss_and_gradients(start, data.inputs, data.targets)
-    profile = {"batchSize": 16, "learningRate": 0.5, "proximalMu": 2.0}
+    expected = {name: values.astype(float) for name, values in start.items()}
+    for _ in range(2):
+        _, gradients = loss_and_gradients(expected, data.inputs, data.targets)
+        for name, gradient in gradients.items():
+            expected[name] -= 0.5 * (gradient + 2.0 * (expected[name] - start[name]))
+    profile = {"localEpochs": 2, "batchSize": 16, "learningRate": 0.5, "proximalMu": 2.0}
     local = SoftmaxRegression(data, HELD_OUT, classes=10).fit(start, profile).parameters
-    for name, gradient in gradients.items():
-        np.testing.assert_allclose(local[name], start[name] - 0.5 * gradient, rtol=1e-5, atol=1e-6)
+    for name, values in expected.items():
+        np.testing.assert_allclose(local[name], values, rtol=1e-5, atol=1e-6)
 
 
 def test_no_data_samp_bounds_the_round():
-    """noDataSamp samples are trained on and counted: a hundred steps of one sample are not the whole data."""
+    """noDataSamp samples are trained on and counted, and never more than there are."""
     trainer, start = softmax()
     bounded = trainer.fit(start, {**PROFILE, "noDataSamp": 100})
     few = Dataset(TRAIN.inputs[:100], TRAIN.targets[:100])

@@ -57,7 +57,7 @@ async def open_access(settings: Settings, clients: OAuthClients, clock: Clock) -
             else:
                 keys_of_issuer = await asyncio.to_thread(FileKeys, Path(auth.jwks_file), auth.algorithms)
             authenticator = TokenAuthenticator(keys_of_issuer, settings.issuer, auth.audience, clock)
-            authorize = _no_token
+            authorize: Authorize = _no_token
             if auth.client_id:
                 credentials = ClientCredentials(auth.client_id, auth.client_secret)
                 authorize = _from_issuer(TokenProvider(session, auth.token_url, credentials, clock))

@@ -13,7 +13,7 @@ from sbi.spool import Spool
 
 from aimle_server import metrics
 from aimle_server.access import Access, open_access
-from aimle_server.apis import ALL_APIS
+from aimle_server.apis import SERVED_APIS
 from aimle_server.apis.hfl_management import HFL_PATH
 from aimle_server.apis.oauth import API as OAUTH_API
 from aimle_server.apis.oauth import TOKEN_SERVICE
@@ -132,7 +132,7 @@ class _Server:
         if self.access.token_service:
             app[TOKEN_SERVICE] = self.access.token_service
             mount(app, [OAUTH_API])
-        mount(app, ALL_APIS)
+        mount(app, SERVED_APIS)
         app.cleanup_ctx.append(self._background)
         return app
 

@@ -1,9 +1,9 @@
 """What Prometheus reads at `/metrics`: requests by operation, trainings by state, rounds, bytes taken in."""
 
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 REGISTRY = CollectorRegistry()
@@ -25,8 +25,6 @@ UPDATE_BYTES = Counter(
     "Bytes of model updates taken in from participants.",
     registry=REGISTRY,
 )
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware

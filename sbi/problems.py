@@ -3,11 +3,12 @@
 import http
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from sbi import errors
 
@@ -82,10 +83,6 @@ def response_of(error: errors.AimleError) -> web.Response:
     )
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
-
-
 Translate = Callable[[BaseException], errors.AimleError | None]
 """The caller's view of an error from elsewhere, e.g. a database driver's; None: there is none."""
 
@@ -123,5 +120,5 @@ def _of_http(error: web.HTTPException) -> web.Response:
     """aiohttp's own refusals (404, 405, 413, ...) in our shape."""
     if error.status < 400:
         raise error
-    kept = {name: error.headers[name] for name in (hdrs.ALLOW, hdrs.LOCATION) if name in error.headers}
+    kept = {str(name): error.headers[name] for name in (hdrs.ALLOW, hdrs.LOCATION) if name in error.headers}
     return problem_response(error.status, None, headers=kept)

@@ -190,11 +190,14 @@ class MemberSelection:
                 yield candidate
         if "memSelCrit" not in training.request:
             return
-        async for registration in self._registrations.candidates(training_tags(()), now):
-            if registration["_id"] in out or registration["_id"] in training.members:
-                continue
-            if candidate := await self._fits(training, registration, now):
-                yield candidate
+        seen = out | set(training.members)
+        for dataset in training.request["datasetId"]:
+            async for registration in self._registrations.candidates(training_tags(dataset), now):
+                if registration["_id"] in seen:
+                    continue
+                seen.add(registration["_id"])
+                if candidate := await self._fits(training, registration, now):
+                    yield candidate
 
     def _invitation(self, training: Training, candidate: Candidate, part: str) -> dict[str, Any]:
         schedule = OperationalSchedule.of_request(training.request).weekly

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from sbi.transfer import TransferError, download
 
@@ -22,6 +23,8 @@ from ml_repository.models import Models
 from sbi.errors import Conflict, InvalidRequest
 from sbi.outbound import Outbound, TargetRefused
 from sbi.tensors import InvalidTensors, check_finite, check_update, describe, read, write
+
+_CLIENT_PARAMETERS = ("localEpochs", "batchSize", "learningRate", "seed")
 
 
 class RoundFiles:
@@ -176,8 +179,16 @@ def metadata_of(training: Training, number: int) -> dict[str, str]:
     return {
         "aimle.training": training.training_id,
         "aimle.round": str(number),
-        "aimle.config": json.dumps(dict(training.profile), separators=(",", ":")),
+        "aimle.config": json.dumps(_config(training), separators=(",", ":")),
     }
+
+
+def _config(training: Training) -> dict[str, Any]:
+    """The clients' part of the training profile; only FedProx pulls them to the global model."""
+    config = {name: training.profile[name] for name in _CLIENT_PARAMETERS if name in training.profile}
+    if training.profile.get("strategy") == "FEDPROX":
+        config["proximalMu"] = training.profile["proximalMu"]
+    return config
 
 
 def sha256_of(path: Path) -> str:

@@ -70,7 +70,7 @@ async def fulfils_member_criteria(
 ) -> Candidate | None:
     """The registration as a candidate if it fulfils MemberSelCriteria (AIMLES_MLModelTraining), else None.
 
-    Whatever the criteria, a member does federated learning, trains models and has all the datasets.
+    Whatever the criteria, a member does federated learning, trains models and has one of the datasets.
     """
     criteria = member_sel_criteria or {}
     for entry in registration["regData"]["suppProfiles"]:
@@ -109,10 +109,9 @@ def criteria_tags(criteria: Wire) -> list[str]:
     ]
 
 
-def training_tags(dataset_ids: Sequence[str]) -> list[str]:
-    """Tags that a registration fulfilling any MemberSelCriteria has."""
-    datasets = [tag("data", dataset_id) for dataset_id in dataset_ids]
-    return [*datasets, tag("op", TRAINING_OPERATION), tag("app", TRAINING_APPLICATION)]
+def training_tags(dataset_id: str) -> list[str]:
+    """Tags that a registration fulfilling any MemberSelCriteria with this dataset has."""
+    return [tag("data", dataset_id), tag("op", TRAINING_OPERATION), tag("app", TRAINING_APPLICATION)]
 
 
 def _service_ids(entry: Wire) -> tuple[str, ...]:
@@ -235,7 +234,7 @@ def _can_train(profile: Wire, dataset_ids: Sequence[str]) -> bool:
     return (
         TRAINING_OPERATION in profile["aimlOperations"]
         and profile["clientCap"]["mlAppType"] == TRAINING_APPLICATION
-        and set(dataset_ids) <= set(profile.get("dataSetAvail", {}).get("dataSetIds", ()))
+        and not set(dataset_ids).isdisjoint(profile.get("dataSetAvail", {}).get("dataSetIds", ()))
     )
 
 

@@ -6,13 +6,14 @@ from the start.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from aimle_server.hfl.objective import METRIC_OF, Objective
 from aimle_server.hfl.training import QuorumRule, Training
 from aimle_server.procedures.schedule import OperationalSchedule
 from aimle_server.settings import Hfl
 from ml_repository.client_sets import ClientSets
+from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.model_record import StoredModel
 from ml_repository.models import Models, in_training
@@ -32,14 +33,6 @@ class FirstModel(NamedTuple):
     uri: str | None
 
 
-class OutputModels(Protocol):
-    """Makes the place for a training's result."""
-
-    async def reserve(self, owner: str, first: FirstModel, model_id: str) -> None:
-        """A model profile in phase IN_TRAINING, without bytes, that only the result will fill."""
-        ...
-
-
 class ModelTraining:
     """Takes training requests.
 
@@ -56,7 +49,7 @@ class ModelTraining:
         discovery: ModelDiscovery,
         client_sets: ClientSets,
         profiles: TrainingProfiles,
-        outputs: OutputModels,
+        outputs: ModelArtifacts,
         begin: Callable[[Training], Awaitable[None]],
         check_uri: Callable[[str], None],
         new_id: Callable[[], str],
@@ -107,7 +100,7 @@ class ModelTraining:
             members=members,
             quorum=QuorumRule(wanted, profile["minReports"], round_timeout=profile["roundTimeout"]),
         )
-        await self._outputs.reserve(caller.subject, first, training.output_model_id)
+        await self._outputs.reserve(caller.subject, first.stored, training.output_model_id)
         return training
 
     def _check(self, body: Mapping[str, Any]) -> None:

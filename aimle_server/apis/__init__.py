@@ -1,0 +1,36 @@
+"""The APIs, one module each: a route table and its handlers.
+
+`SERVED_APIS` is what this server answers, `ALL_APIS` what `specs/` documents: also the token endpoint, which a
+server with another issuer does not have, and the APIs that AIMLE clients serve.
+"""
+
+from aimle_client.apis import APIS as CLIENT_APIS
+from aimle_server.apis import (
+    client_discovery,
+    client_registration,
+    client_selection,
+    hfl_management,
+    model_retrieval,
+    model_training,
+    model_update,
+    oauth,
+    service_operations,
+)
+from ml_repository.apis import artifacts, model_discovery, model_management
+from sbi.api import Api
+
+SERVED_APIS: tuple[Api, ...] = (
+    client_registration.API,
+    client_discovery.API,
+    client_selection.API,
+    model_management.API,
+    model_discovery.API,
+    model_retrieval.API,
+    model_update.API,
+    model_training.API,
+    service_operations.API,
+    artifacts.API,
+    hfl_management.API,
+)
+
+ALL_APIS: tuple[Api, ...] = (*SERVED_APIS, oauth.API, *CLIENT_APIS)

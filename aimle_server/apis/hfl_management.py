@@ -1,0 +1,203 @@
+"""AIMLE_HFLManagement, our extension to TS 29.482: what horizontal FL needs and the standard leaves out.
+
+For VAL servers: training profiles and the state of trainings. For participants: the addresses of a round, whose
+unguessable key is the permission; they are what START (8.20) and the HFL subscription (8.12) hand out, so that
+a plain 3GPP client can use them without knowing this API.
+"""
+
+from aiohttp import hdrs, web
+
+from aimle_server.metrics import UPDATE_BYTES
+from aimle_server.services import SERVICES
+from sbi.api import Api, Call, Operation, no_content, ok
+from sbi.errors import InvalidRequest, NotFound
+from schemas.hfl_management import TrainingProfile, TrainingStatus
+from schemas.hfl_report import HflReport
+
+HFL_PATH = "/aimle-hfl/v1"
+SAFETENSORS = "application/octet-stream"
+
+
+async def put_profile(call: Call) -> web.Response:
+    """How the caller wants trainings of a model to be run."""
+    await call[SERVICES].profiles.put(call.caller.subject, call.path("mlModelId"), call.body)
+    return ok(call.body)
+
+
+async def get_profile(call: Call) -> web.Response:
+    """The caller's training profile for a model."""
+    found = await call[SERVICES].profiles.find(call.caller.subject, call.path("mlModelId"))
+    if found is None:
+        raise NotFound("there is no training profile for this model")
+    return ok(found)
+
+
+async def delete_profile(call: Call) -> web.Response:
+    """Back to the server's defaults."""
+    if not await call[SERVICES].profiles.remove(call.caller.subject, call.path("mlModelId")):
+        raise NotFound("there is no training profile for this model")
+    return no_content()
+
+
+async def list_trainings(call: Call) -> web.Response:
+    """The caller's latest trainings."""
+    return ok(await call[SERVICES].status.find(call.caller))
+
+
+async def get_training(call: Call) -> web.Response:
+    """How one of the caller's trainings stands."""
+    return ok(await call[SERVICES].status.get(call.caller, call.path("trainingId")))
+
+
+async def get_model(call: Call) -> web.StreamResponse:
+    """The model that the participant's round begins with, sent straight from its file."""
+    number = _round(call)
+    path = await call[SERVICES].reports.model(call.path("key"), number)
+    own = call.request.path.partition("/rounds/")[0].removesuffix("/model")
+    update = f"{own}/rounds/{number}/update" if number else f"{own}/update"
+    return web.FileResponse(
+        path, headers={hdrs.LINK: f'<{update}>; rel="aggregation"', hdrs.CONTENT_TYPE: SAFETENSORS}
+    )
+
+
+async def put_update(call: Call) -> web.Response:
+    """A participant's update, whole or from where the last attempt stopped."""
+    services, key, number = call[SERVICES], call.path("key"), _round(call)
+    seat = services.reports.seat(key, number)
+    name = _upload_name(key, seat.training.round)
+    received = await services.update_spool.receive(name, call.request)
+    if received is not None:
+        await services.reports.update(key, number, services.update_spool.take(name))
+        UPDATE_BYTES.inc(received.size)
+    return no_content()
+
+
+async def head_update(call: Call) -> web.Response:
+    """How much of an unfinished upload is here."""
+    seat = call[SERVICES].reports.seat(call.path("key"), _round(call))
+    offset = call[SERVICES].update_spool.offset(_upload_name(call.path("key"), seat.training.round))
+    return web.Response(headers={"Upload-Offset": str(offset)})
+
+
+async def notify(call: Call) -> web.Response:
+    """A participant's HFL training notification; the address says of which round."""
+    number = _round(call)
+    assert number is not None  # noqa: S101 - the route has it
+    await call[SERVICES].reports.notify(call.path("key"), number, call.body)
+    return no_content()
+
+
+def _round(call: Call) -> int | None:
+    """The round in the path; None where the path means the running one."""
+    text = call.request.match_info.get("round")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidRequest.of("round", "not a round number")
+    return int(text)
+
+
+def _upload_name(key: str, number: int) -> str:
+    return f"{key}/{number}"
+
+
+def _model(method: str, path: str, operation_id: str, summary: str) -> Operation:
+    return Operation(
+        method,
+        path,
+        operation_id,
+        get_model,
+        answers={200: None},
+        streams=SAFETENSORS,
+        capability=True,
+        summary=summary,
+    )
+
+
+def _update(path: str, suffix: str) -> tuple[Operation, Operation]:
+    return (
+        Operation(
+            "PUT",
+            path,
+            f"PutUpdate{suffix}",
+            put_update,
+            streams=SAFETENSORS,
+            capability=True,
+            summary="Send an update; with Content-Range, the rest of it.",
+        ),
+        Operation(
+            "HEAD",
+            path,
+            f"GetUpdateOffset{suffix}",
+            head_update,
+            answers={200: None},
+            capability=True,
+            summary="How much of an unfinished upload is here (Upload-Offset).",
+        ),
+    )
+
+
+API = Api(
+    name="AIMLE_HFLManagement",
+    spec="AIMLE",
+    version="1.0.0",
+    base_path=HFL_PATH,
+    extension=True,
+    operations=(
+        Operation(
+            "PUT",
+            "/models/{mlModelId}/training-profile",
+            "PutTrainingProfile",
+            put_profile,
+            body=TrainingProfile(),
+            answers={200: TrainingProfile()},
+            summary="Say how trainings of a model are to be run.",
+        ),
+        Operation(
+            "GET",
+            "/models/{mlModelId}/training-profile",
+            "GetTrainingProfile",
+            get_profile,
+            answers={200: TrainingProfile()},
+            summary="How trainings of a model are to be run.",
+        ),
+        Operation(
+            "DELETE",
+            "/models/{mlModelId}/training-profile",
+            "DeleteTrainingProfile",
+            delete_profile,
+            summary="Go back to the server's defaults.",
+        ),
+        Operation(
+            "GET",
+            "/trainings",
+            "ListTrainings",
+            list_trainings,
+            answers={200: TrainingStatus(many=True)},
+            summary="The caller's latest trainings, newest first.",
+        ),
+        Operation(
+            "GET",
+            "/trainings/{trainingId}",
+            "GetTraining",
+            get_training,
+            answers={200: TrainingStatus()},
+            summary="How a training stands.",
+        ),
+        _model("GET", "/participants/{key}/model", "GetModel", "The running round's model."),
+        _model("HEAD", "/participants/{key}/model", "HeadModel", "Size of the running round's model."),
+        _model("GET", "/participants/{key}/rounds/{round}/model", "GetRoundModel", "A round's model."),
+        _model("HEAD", "/participants/{key}/rounds/{round}/model", "HeadRoundModel", "Size of a round's model."),
+        *_update("/participants/{key}/update", ""),
+        *_update("/participants/{key}/rounds/{round}/update", "OfRound"),
+        Operation(
+            "POST",
+            "/participants/{key}/rounds/{round}/notifications",
+            "NotifyRound",
+            notify,
+            body=HflReport(),
+            capability=True,
+            summary="A client's HflTrngNotify of a round.",
+        ),
+    ),
+)

@@ -13,11 +13,11 @@ from typing import Any
 from ml_repository.artifacts import Artifact, Artifacts
 from ml_repository.discards import Discards
 from ml_repository.model_record import ModelBytes, StoredModel
-from ml_repository.models import Models, check_writable, in_training
+from ml_repository.models import Models, check_writable, in_training, no_model
 from ml_repository.storages import Content, Storages
 from sbi.auth import Caller
 from sbi.clock import Clock
-from sbi.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from sbi.errors import Forbidden, InvalidRequest, NotFound
 from sbi.tensors import InvalidTensors, describe
 
 _WRITING = timedelta(hours=1)
@@ -101,10 +101,21 @@ class ModelArtifacts:
         await self._discards.sweep(self._clock.now())
         return kept
 
-    async def store_trained(
+    async def reserve(self, owner: str, base: StoredModel | None, model_id: str) -> None:
+        """Make the place for a model that is about to be trained, in a storage of its own for `owner`.
+
+        Its profile is in phase IN_TRAINING, without bytes, and what else `base`, the model that the training
+        begins with, says of itself. Who may have the base may have the new model if both have the same owner;
+        otherwise it is private to `owner`.
+
+        Raises:
+            Conflict: the mlModelId is in use.
+        """
+        info = {**_derived(base, owner), "mlModelId": model_id, "mlModelSrcId": owner}
+        await self._storages.create(owner, Content({}, [{**self._stamp, "mlModelInfo": info}]))
+
+    async def complete(
         self,
-        owner: str,
-        base_model_id: str,
         model_id: str,
         path: Path,
         sha256: str,
@@ -112,36 +123,35 @@ class ModelArtifacts:
         observed_perf: Mapping[str, Any] | None = None,
         training_info: Mapping[str, Any] | None = None,
     ) -> StoredModel:
-        """Store the model that a training made, in a storage of its own for `owner`.
+        """Put the result of a training in the place reserved for it; the model is TRAINED then.
 
-        The profile is that of the base with phase TRAINED and `trainingInfo.baseModelId`. Who may have the
-        base may have the new model if both have the same owner; otherwise it is private to `owner`, and so it
-        is if the base has been deleted meanwhile.
+        Doing it again with the same file changes nothing.
 
         Args:
-            owner: subject of whoever asked for the training.
-            base_model_id: mlModelId of the model that the training began with.
-            model_id: mlModelId of the new model.
-            path: its safetensors file.
+            model_id: the mlModelId that was reserved.
+            path: the safetensors file.
             sha256: hex SHA-256 of the file.
             observed_perf: MLModelPerf in wire shape.
-            training_info: MLModelTrainingInfo in wire shape, without baseModelId.
+            training_info: MLModelTrainingInfo in wire shape, with the baseModelId.
 
         Raises:
-            Conflict: another model has this mlModelId. The same file stored again is no conflict.
+            NotFound: its owner has deleted the model meanwhile.
+            Conflict: its owner has said meanwhile that it lives elsewhere.
             InvalidRequest: the file is not a valid safetensors file.
         """
-        existing = await self._models.get(model_id)
-        if existing is not None:
-            return _same(existing, owner, sha256)
-        info = _derived(await self._models.get(base_model_id), owner)
-        info |= {"mlModelId": model_id, "mlModelSrcId": owner}
-        info["phaseInfo"] |= {"trainingInfo": {**(training_info or {}), "baseModelId": base_model_id}}
-        if observed_perf:
-            info["phaseInfo"] |= {"observedPerf": dict(observed_perf)}
-        profile = {**self._stamp, "mlModelInfo": info}
-        storage = await self._storages.create(owner, Content({}, [profile]), await self._keep(path, sha256))
-        return storage.models[0]
+        model = await self._models.get(model_id)
+        if model is None:
+            raise no_model(model_id)
+        if not model.in_training and model.bytes is not None and model.bytes.sha256 == sha256:
+            return model
+        result = {"phase": "TRAINED", "observedPerf": observed_perf, "trainingInfo": training_info}
+        return await self._models.set_bytes(model, await self._keep(path, sha256), result)
+
+    async def abandon(self, model_id: str) -> None:
+        """Remove the place of a model that its training did not make; nothing happens to any other model."""
+        model = await self._models.get(model_id)
+        if model is not None and model.in_training and model.bytes is None:
+            await self._models.remove(model)
 
     async def _keep(self, path: Path, sha256: str) -> ModelBytes:
         """The file as an artifact that goes away again unless a model comes to refer to it."""
@@ -155,21 +165,14 @@ class ModelArtifacts:
         return ModelBytes(artifact_id, artifact.size, artifact.sha256)
 
 
-def _same(existing: StoredModel, owner: str, sha256: str) -> StoredModel:
-    """A model that is already there, if it is the very one that is to be stored."""
-    if existing.owner == owner and existing.bytes is not None and existing.bytes.sha256 == sha256:
-        return existing
-    raise Conflict(f"the mlModelId {existing.id} is in use", cause="ML_MODEL_ID_IN_USE")
-
-
 def _derived(base: StoredModel | None, owner: str) -> dict[str, Any]:
-    """What the MLModel of a trained model takes over from its base; `phaseInfo` is TRAINED."""
+    """What the MLModel of a model in training takes over from the model that the training begins with."""
     if base is None:
-        return {"phaseInfo": {"phase": "TRAINED"}, "storeDiscReqs": _PRIVATE}
+        return {"phaseInfo": {"phase": "IN_TRAINING"}, "storeDiscReqs": _PRIVATE}
     before = base.info.get("phaseInfo", {})
     again = {name: before[name] for name in ("contTrainInd", "contTrainParams") if name in before}
     info = {name: base.info[name] for name in _INHERITED if name in base.info}
-    info["phaseInfo"] = {"phase": "TRAINED", **again}
+    info["phaseInfo"] = {"phase": "IN_TRAINING", **again}
     access = base.info.get("storeDiscReqs", {}).get("accessReqs")
     if base.owner != owner:
         info["storeDiscReqs"] = _PRIVATE

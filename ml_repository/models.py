@@ -77,7 +77,7 @@ class Models:
         """
         model = await self.get(model_id)
         if model is None or not self.may_access(model, caller):
-            raise NotFound(f"no model {model_id}", cause="ML_MODEL_NOT_FOUND")
+            raise no_model(model_id)
         return model
 
     async def candidates(self, caller: Caller, criteria: Mapping[str, Any]) -> list[StoredModel]:
@@ -109,47 +109,56 @@ class Models:
         Raises:
             NotFound: the model is gone.
         """
-        path = "mlModelInfo.phaseInfo"
         given = {"phase": phase, "observedPerf": observed_perf, "trainingInfo": training_info}
-        change = {f"{path}.{name}": value for name, value in given.items() if value is not None}
-        result = await self._models.update_one({"_id": model_id}, {"$set": change})
+        result = await self._models.update_one({"_id": model_id}, {"$set": _phase_change(given)})
         if not result.matched_count:
-            raise NotFound(f"no model {model_id}", cause="ML_MODEL_NOT_FOUND")
+            raise no_model(model_id)
 
-    async def set_bytes(self, model: StoredModel, content: ModelBytes) -> StoredModel:
+    async def set_bytes(
+        self, model: StoredModel, content: ModelBytes, result: Mapping[str, Any] | None = None
+    ) -> StoredModel:
         """Let `model` have this file, instead of the one it had.
 
         Args:
             model: as it was read before the file was written.
             content: the file, whose discard is withdrawn.
+            result: the MLModelPhaseInfo that comes with the file, if it is what the training made.
 
         Raises:
             NotFound: the model was deleted or replaced meanwhile.
-            Conflict: it is in training, or its bytes are elsewhere by now.
+            Conflict: it is in training and this is not the result, or its bytes are elsewhere by now.
         """
 
-        async def write(session: Session) -> StoredModel:
+        async def write(session: Session) -> None:
             document = await self._models.find_one({"_id": model.id}, session=session)
             if document is None or document["mlModelProfId"] != model.profile_id:
-                raise NotFound(f"no model {model.id}", cause="ML_MODEL_NOT_FOUND")
-            check_writable(model_of(document))
-            change = {"_bytes": bytes_document(content)}
+                raise no_model(model.id)
+            check_writable(model_of(document), result=result is not None)
+            change = {"_bytes": bytes_document(content), **_phase_change(result or {})}
             await self._models.update_one({"_id": model.id}, {"$set": change}, session=session)
             await self._discards.withdraw(content.artifact_id, session)
             await self._discards.note(artifacts_of([document]), self._clock.now(), session)
-            return model_of(document | change)
 
-        return await self._database.run_in_transaction(write)
+        await self._database.run_in_transaction(write)
+        written = await self.get(model.id)
+        if written is None:
+            raise no_model(model.id)
+        return written
+
+    async def remove(self, model: StoredModel) -> None:
+        """Delete one model, its bytes, and its storage if that is left with nothing."""
+        await self._remove({"_id": model.id}, self._clock.now())
 
     async def remove_expired(self, now: datetime) -> int:
         """Delete models whose storage duration is over, storages that are left with nothing, and artifacts.
 
         Returns the number of models deleted. Reading has not shown them since they expired.
         """
+        return await self._remove({"_expires": {"$lte": now}}, now)
 
+    async def _remove(self, query: Document, now: datetime) -> int:
         async def write(session: Session) -> int:
-            over = {"_expires": {"$lte": now}}
-            gone = await self._models.find(over, session=session).to_list(None)
+            gone = await self._models.find(query, session=session).to_list(None)
             await self._models.delete_many(
                 {"_id": {"$in": [model["_id"] for model in gone]}}, session=session
             )
@@ -195,9 +204,14 @@ def alive(document: Mapping[str, Any], now: datetime) -> bool:
     return expires is None or now < expires
 
 
-def check_writable(model: StoredModel) -> None:
-    """Refuse bytes for a model that is in training or that lives elsewhere."""
-    if model.in_training:
+def _phase_change(given: Mapping[str, Any]) -> Document:
+    """The parts of an MLModelPhaseInfo that are given, as fields to set."""
+    return {f"mlModelInfo.phaseInfo.{name}": value for name, value in given.items() if value is not None}
+
+
+def check_writable(model: StoredModel, *, result: bool = False) -> None:
+    """Refuse bytes for a model that lives elsewhere, or is in training unless they are the training's result."""
+    if model.in_training and not result:
         raise in_training(model.id)
     if not model.hosted:
         raise Conflict(f"the mlModelUri of {model.id} names another place", cause="ML_MODEL_ELSEWHERE")
@@ -206,6 +220,11 @@ def check_writable(model: StoredModel) -> None:
 def in_training(model_id: str) -> Conflict:
     """The refusal that TS 23.482 8.11.3 asks for while a model is trained or retrained."""
     return Conflict(f"the model {model_id} is in training", cause="MODEL_IN_TRAINING")
+
+
+def no_model(model_id: str) -> NotFound:
+    """What whoever may not have a model is told as well."""
+    return NotFound(f"no model {model_id}", cause="ML_MODEL_NOT_FOUND")
 
 
 def artifacts_of(documents: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -14,8 +14,8 @@ from pymongo import ASCENDING, IndexModel
 from ml_repository.database import Database, Document, Session
 from ml_repository.discards import Discards
 from ml_repository.model_access import readers
-from ml_repository.model_record import ModelBytes, StoredModel, moment_after
-from ml_repository.models import alive, artifacts_of, bytes_document, model_of
+from ml_repository.model_record import StoredModel, moment_after
+from ml_repository.models import alive, artifacts_of, model_of
 from sbi.clock import Clock
 from sbi.errors import Conflict, NotFound
 
@@ -89,8 +89,8 @@ class Storages:
         ]
         return [storage for storage in storages if storage is not None]
 
-    async def create(self, owner: str, content: Content, model_bytes: ModelBytes | None = None) -> Storage:
-        """A new storage with this content; `model_bytes` is the file of its only model.
+    async def create(self, owner: str, content: Content) -> Storage:
+        """A new storage with this content.
 
         Raises:
             Conflict: an mlModelId is in use.
@@ -98,7 +98,7 @@ class Storages:
         empty = Storage(self._new_id(), owner, {}, ())
 
         async def write(session: Session) -> Storage:
-            return await self._write(empty, content, session, model_bytes)
+            return await self._write(empty, content, session)
 
         return await self._database.run_in_transaction(write)
 
@@ -127,7 +127,7 @@ class Storages:
 
         async def write(session: Session) -> None:
             storage = await self._get(owner, storage_id, session)
-            await self._replace_models(storage, (), session, None)
+            await self._replace_models(storage, (), session)
             await self._storages.delete_one({"_id": storage_id}, session=session)
 
         await self._database.run_in_transaction(write)
@@ -150,12 +150,10 @@ class Storages:
             return None
         return Storage(document["_id"], document["_owner"], fields, models)
 
-    async def _write(
-        self, storage: Storage, content: Content, session: Session, model_bytes: ModelBytes | None = None
-    ) -> Storage:
+    async def _write(self, storage: Storage, content: Content, session: Session) -> Storage:
         models = storage.models
         if content.profiles is not None:
-            models = await self._replace_models(storage, content.profiles, session, model_bytes)
+            models = await self._replace_models(storage, content.profiles, session)
         document = {"_id": storage.id, "_owner": storage.owner, "_models": [model.id for model in models]}
         await self._storages.replace_one(
             {"_id": storage.id}, {**document, **content.fields}, upsert=True, session=session
@@ -163,11 +161,7 @@ class Storages:
         return Storage(storage.id, storage.owner, content.fields, models)
 
     async def _replace_models(
-        self,
-        storage: Storage,
-        profiles: Sequence[Mapping[str, Any]],
-        session: Session,
-        model_bytes: ModelBytes | None,
+        self, storage: Storage, profiles: Sequence[Mapping[str, Any]], session: Session
     ) -> tuple[StoredModel, ...]:
         """Write the models of a storage anew, and note the artifacts that nothing refers to any more."""
         now = self._clock.now()
@@ -182,28 +176,20 @@ class Storages:
                 raise Conflict(f"the mlModelId {name} is in use", cause="ML_MODEL_ID_IN_USE")
         kept = {name: held[name] for name in wanted if name in held and alive(held[name], now)}
         documents = [
-            self._document(storage, profile, now, kept.get(name), model_bytes)
+            self._document(storage, profile, now, kept.get(name))
             for name, profile in zip(wanted, profiles, strict=True)
         ]
         await self._models.delete_many({"_id": {"$in": list(held)}}, session=session)
         if documents:
             await self._models.insert_many(documents, session=session)
         await self._discards.note(artifacts_of(held.values()) - artifacts_of(documents), now, session)
-        if model_bytes is not None:
-            await self._discards.withdraw(model_bytes.artifact_id, session)
         return tuple(model_of(document) for document in documents)
 
     def _document(
-        self,
-        storage: Storage,
-        profile: Mapping[str, Any],
-        now: datetime,
-        kept: Document | None,
-        model_bytes: ModelBytes | None,
+        self, storage: Storage, profile: Mapping[str, Any], now: datetime, kept: Document | None
     ) -> Document:
         """The document of a model that is stored now; `kept`, what it was, lends profile id and bytes."""
         info = profile["mlModelInfo"]
-        content = bytes_document(model_bytes) if model_bytes else (kept or {}).get("_bytes")
         document: Document = {
             **profile,
             "_id": info["mlModelId"],
@@ -211,7 +197,7 @@ class Storages:
             "_storage": storage.id,
             "_stored": now,
             "_readers": readers(info, storage.owner),
-            "_bytes": content if "mlModelUri" not in profile else None,
+            "_bytes": kept.get("_bytes") if kept and "mlModelUri" not in profile else None,
             "mlModelProfId": kept["mlModelProfId"] if kept else self._new_id(),
         }
         if (duration := info.get("storeDiscReqs", {}).get("duration")) is not None:

@@ -1,0 +1,33 @@
+"""AIMLES_MLModelRetrieval (TS 29.482 6.1.13; TS 23.482 8.2): one-time retrieval of models."""
+
+from aiohttp import web
+
+from aimle_server.services import SERVICES
+from sbi.api import Api, Call, Operation, ok
+from sbi.mount import api_root
+from schemas.model_retrieval import MLMdlRetReq, MLMdlRetRsp
+
+
+async def retrieve(call: Call) -> web.Response:
+    """Endpoints of the models that meet the criteria."""
+    criteria = call.body.get("modelSelCrit")
+    return ok(await call[SERVICES].retrieval.retrieve(call.caller, criteria, api_root(call.request)))
+
+
+API = Api(
+    name="AIMLES_MLModelRetrieval",
+    spec="TS 29.482",
+    version="1.0.0",
+    base_path="/aimles-mlmr/v1",
+    operations=(
+        Operation(
+            "POST",
+            "/retrieve",
+            "RetrieveMLModel",
+            retrieve,
+            body=MLMdlRetReq(),
+            answers={200: MLMdlRetRsp()},
+            summary="Where to download the models that meet the criteria.",
+        ),
+    ),
+)

@@ -64,6 +64,7 @@ class Registration:
                 pause = self._life * 2 / 3
             except AimleClientError as error:
                 if isinstance(error, RequestRefused) and error.status < 500:
+                    _log.error("the AIMLE server does not want this client any more: %s", error)
                     raise
                 _log.warning("the registration could not be renewed: %s", error)
                 pause = min(_LONGEST_PAUSE, self._life / 10)

@@ -60,6 +60,11 @@ class Subscription:
         """What is different when a new round is asked for."""
         return self.document["aimlMdlInfo"].get("mlModelLoc"), self.document["notifUri"]
 
+    @property
+    def busy(self) -> bool:
+        """Whether a round is under way."""
+        return self.round is not None and not self.round.done()
+
     def cancel(self) -> None:
         """Nothing of a round that is under way is sent any more."""
         if self.round is not None:

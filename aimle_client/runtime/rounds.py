@@ -1,0 +1,137 @@
+"""One round of HFL at a client (TS 23.482 8.12.2.1, steps 7 and 8): fetch, evaluate, train, deliver, notify.
+
+Rounds of all subscriptions share one thread for computing, so that two never compete for the device. A round
+that is cancelled sends nothing more; what its thread is computing runs to its end and is dropped.
+"""
+
+import asyncio
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aimle_client.errors import AimleClientError, UnexpectedAnswer
+from aimle_client.http import Connection
+from aimle_client.runtime.learning import Learned, learn, round_of
+from aimle_client.runtime.report import Outcome, RoundReport, notification
+from aimle_client.runtime.schedule import seconds_until_open
+from aimle_client.runtime.subscriptions import Assignment
+from aimle_client.trainers.base import Trainer
+from aimle_client.transfer import aggregation_address, deliver, fetch
+from sbi.clock import Clock
+from sbi.tensors import InvalidTensors
+
+_log = logging.getLogger("aimle.client")
+
+Listener = Callable[[RoundReport], None]
+"""Told of each round when it has ended."""
+
+
+class Rounds:
+    """Does the rounds of one client, and computes them one at a time."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        trainers: Mapping[str, Trainer],
+        clock: Clock,
+        listeners: list[Listener],
+    ) -> None:
+        """`trainers` by the identifiers of their data sets."""
+        self.connection = connection
+        self.trainers = trainers
+        self._clock = clock
+        self._listeners = listeners
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aimle-trainer")
+
+    async def run(self, task: Assignment) -> None:
+        """Do one round and tell how it went; raises nothing but CancelledError."""
+        current = _Round(task, self)
+        try:
+            if task.schedule is not None:
+                await self._clock.sleep(seconds_until_open(task.schedule, self._clock.now()))
+            await current.attempt()
+            await self._notify(task, current.report)
+        except asyncio.CancelledError:
+            current.report = replace(current.report, outcome=Outcome.DISCARDED)
+            raise
+        finally:
+            self._tell(current.report)
+
+    async def compute(self, trainer: Trainer, received: Path, update: Path, samples: int) -> Learned:
+        """`learn` in the thread of this client, when those before it are done."""
+        obsolete = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, learn, trainer, received, update, samples, obsolete.is_set
+            )
+        except asyncio.CancelledError:
+            obsolete.set()
+            raise
+
+    def close(self) -> None:
+        """Begin no more computing; what computes now ends in its own time."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _notify(self, task: Assignment, report: RoundReport) -> None:
+        try:
+            await self.connection.notify(
+                task.notify_url, notification(report, task.service, self._clock.now())
+            )
+        except AimleClientError as error:
+            _log.warning(
+                "round %s on %s: nobody took the notification: %s", report.round, task.dataset, error
+            )
+
+    def _tell(self, report: RoundReport) -> None:
+        _log.info("round %s on %s: %s %s", report.round, report.dataset, report.outcome, report.reason)
+        for listener in self._listeners:
+            listener(report)
+
+
+class _Round:
+    """One round under way; `report` holds what is known of it so far."""
+
+    def __init__(self, task: Assignment, rounds: Rounds) -> None:
+        self.report = RoundReport(task.subscription_id, task.dataset, None, Outcome.FAILED)
+        self._task = task
+        self._rounds = rounds
+
+    async def attempt(self) -> None:
+        """Do the work; whatever fails ends this round only, and stands in its report."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="aimle-", ignore_cleanup_errors=True) as folder:
+                await self._work(Path(folder, "model"), Path(folder, "update"))
+        except (AimleClientError, InvalidTensors) as error:
+            self._know(reason=str(error))
+        except Exception as error:  # the trainer is the application's, and may raise anything
+            _log.exception("round %s on %s failed", self.report.round, self.report.dataset)
+            self._know(reason=f"{type(error).__name__}: {error}")
+
+    async def _work(self, received: Path, update: Path) -> None:
+        update_url = await self._fetch(received)
+        self._know(round=await asyncio.to_thread(round_of, received))
+        trainer = self._rounds.trainers[self._task.dataset]
+        learned = await self._rounds.compute(trainer, received, update, self._task.samples)
+        self._know(num_eval_samples=learned.num_eval_samples, metrics=learned.metrics)
+        if learned.fit_metrics is None:
+            self._know(outcome=Outcome.EVALUATED)
+            return
+        await deliver(self._rounds.connection.session, update_url, update)
+        self._know(outcome=Outcome.TRAINED, num_samples=learned.num_samples, fit_metrics=learned.fit_metrics)
+
+    async def _fetch(self, received: Path) -> str:
+        """Get the global model; returns where its update goes, which is empty where none is asked for."""
+        session, task = self._rounds.connection.session, self._task
+        update_url = await aggregation_address(session, task.model_url) or task.update_url
+        if update_url is None and task.samples > 0:
+            raise UnexpectedAnswer("the server says nowhere where updates go")
+        await fetch(session, task.model_url, received)
+        return update_url or ""
+
+    def _know(self, **facts: Any) -> None:
+        self.report = replace(self.report, **facts)

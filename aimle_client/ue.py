@@ -1,0 +1,292 @@
+"""An AIMLE client on a UE: serves the aimlec-* APIs, trains on local data (TS 23.482 8.7, 8.10, 8.12, 8.20).
+
+    client = AimleClient(
+        "ue-7",
+        server="https://aimle.example.com",
+        credentials=ClientCredentials("ue-7", secret),
+        services=["val-vision"],
+        datasets={"digits": trainer},
+        listen=("0.0.0.0", 9007),
+        public_url="http://ue-7.example.com:9007",
+    )
+    async with client:
+        await client.run_forever()
+
+What the client knows is in memory: after a restart it registers anew, and its server subscribes anew.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import secrets
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from aiohttp import web
+
+from aimle_client.apis import APIS
+from aimle_client.apis.hfl_training import SUBSCRIPTIONS
+from aimle_client.apis.participation import PARTICIPATION
+from aimle_client.apis.service_operations import SERVICE_OPERATIONS
+from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
+from aimle_client.policy import DefaultPolicy, Participation, Policy
+from aimle_client.runtime.operations import Operation, ServiceOperations
+from aimle_client.runtime.profile import DatasetOffer, registration_document
+from aimle_client.runtime.registration import Registration
+from aimle_client.runtime.report import Outcome, RoundReport
+from aimle_client.runtime.rounds import Rounds
+from aimle_client.runtime.subscriptions import Subscriptions
+from aimle_client.tokens import TokenProvider
+from aimle_client.trainers.base import Trainer
+from sbi.auth import Authenticator, OpenAccess
+from sbi.clock import Clock
+from sbi.keys import UrlKeys
+from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
+from sbi.problems import problem_middleware
+from sbi.tokens import TokenAuthenticator
+
+__all__ = [
+    "AimleClient",
+    "ClientCredentials",
+    "DatasetOffer",
+    "DefaultPolicy",
+    "Operation",
+    "Outcome",
+    "Policy",
+    "RoundReport",
+    "Status",
+    "Trust",
+]
+
+_log = logging.getLogger("aimle.client")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose tokens open this client's APIs.
+
+    Attributes:
+        issuer: their `iss`.
+        audience: their `aud`.
+        jwks_url: where the issuer's keys are; empty: at the AIMLE server.
+    """
+
+    issuer: str = "aimle"
+    audience: str = "aimle"
+    jwks_url: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a client is doing at the moment.
+
+    Attributes:
+        uri: apiRoot under which it is reached.
+        registration_id: at its server; None: not registered.
+        expires: end of the registration; None: not registered, or without an end.
+        client_sets: those it has joined.
+        operations: `servOpId` of those that are started.
+        subscriptions: `subId` of those it has.
+        busy: whether a round is under way.
+    """
+
+    uri: str
+    registration_id: str | None
+    expires: datetime | None
+    client_sets: frozenset[str]
+    operations: tuple[str, ...]
+    subscriptions: tuple[str, ...]
+    busy: bool
+
+
+class AimleClient:
+    """One AIMLE client, running inside `async with`.
+
+    Entering registers it, and raises AimleClientError if that fails; leaving deregisters it.
+
+    Args:
+        client_id: VAL UE identifier, and by convention its OAuth 2.0 client identifier.
+        server: apiRoot of its AIMLE server.
+        services: VAL services that it works for; a mapping gives each its `servPermLevel`.
+        datasets: data set identifiers and what trains on them.
+        credentials: for tokens at the server; None: it calls without tokens.
+        listen: address and port of its own APIs; port 0: any free one.
+        public_url: apiRoot under which the server reaches it; empty: as `listen` says.
+        profile: merge patch (RFC 7396) on the AimleClientProfile that comes of the rest.
+        policy: decides on participation; None: DefaultPolicy.
+        trust: whose tokens open its APIs.
+        insecure_no_auth: open them to everybody; for trials on one machine.
+        token_url: token endpoint; empty: the server's.
+        tls: for its own APIs; None: plain HTTP.
+        retry: patience with the server.
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        server: str,
+        *,
+        services: Iterable[str] | Mapping[str, str],
+        datasets: Mapping[str, Trainer | DatasetOffer],
+        credentials: ClientCredentials | None = None,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+        public_url: str = "",
+        profile: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        trust: Trust | None = None,
+        insecure_no_auth: bool = False,
+        token_url: str = "",
+        tls: ssl.SSLContext | None = None,
+        retry: RetryPolicy | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if not public_url and _is_any(listen[0]):
+            raise ValueError(f"public_url: needed when listening on {listen[0]}, which nobody can call")
+        self.client_id = client_id
+        self.policy = policy or DefaultPolicy(frozenset(datasets), frozenset(services))
+        self._server = server.rstrip("/")
+        self._services = dict(services) if isinstance(services, Mapping) else list(services)
+        self._datasets = {name: _offer(offered) for name, offered in datasets.items()}
+        self._credentials = credentials
+        self._listen = listen
+        self._uri = public_url.rstrip("/")
+        self._profile = profile
+        self._trust = None if insecure_no_auth else trust or Trust()
+        self._token_url = token_url or f"{self._server}/oauth2/token"
+        self._tls = tls
+        self._retry = retry
+        self._clock = clock or Clock()
+        self._participation = Participation(self.policy)
+        self._operations = ServiceOperations()
+        self._round_listeners: list[Callable[[RoundReport], None]] = []
+
+    def on_round(self, listener: Callable[[RoundReport], None]) -> None:
+        """Call `listener` on the event loop whenever a round has ended here."""
+        self._round_listeners.append(_guarded(listener))
+
+    def on_operation(self, listener: Callable[[str, Operation], None]) -> None:
+        """Call `listener` with START or STOP whenever the server does that to an operation."""
+        self._operations.listeners.append(_guarded(listener))
+
+    @property
+    def status(self) -> Status:
+        """What the client is doing now; only inside `async with`."""
+        subscriptions = list(self._subscriptions)
+        return Status(
+            self._uri,
+            self._registration.id,
+            self._registration.expires,
+            frozenset(self._participation.client_sets),
+            tuple(operation.id for operation in self._operations),
+            tuple(subscription.id for subscription in subscriptions),
+            any(subscription.busy for subscription in subscriptions),
+        )
+
+    async def run_forever(self) -> None:
+        """Return when the client is left; RequestRefused when the server does not want it any more."""
+        await asyncio.wait([self._keeper])
+        if not self._keeper.cancelled():
+            self._keeper.result()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            connection = await self._connect(stack)
+            await self._serve(stack, connection)
+            await self._register(stack, connection)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _connect(self, stack: AsyncExitStack) -> Connection:
+        session = await stack.enter_async_context(open_session())
+        tokens = None
+        if self._credentials is not None:
+            tokens = TokenProvider(session, self._token_url, self._credentials, self._clock)
+        return Connection(self._server, session, tokens=tokens, retry=self._retry, clock=self._clock)
+
+    async def _serve(self, stack: AsyncExitStack, connection: Connection) -> None:
+        """Open the aimlec-* APIs; on the way out rounds end before the port closes."""
+        trainers = {name: offer.trainer for name, offer in self._datasets.items()}
+        rounds = Rounds(connection, trainers, self._clock, self._round_listeners)
+        stack.callback(rounds.close)
+        runner = web.AppRunner(self._application(connection, rounds), shutdown_timeout=5)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.TCPSite(runner, *self._listen, ssl_context=self._tls).start()
+        stack.push_async_callback(self._subscriptions.close)
+        if not self._uri:
+            port = runner.addresses[0][1]
+            self._uri = f"{'https' if self._tls else 'http'}://{_bracketed(self._listen[0])}:{port}"
+
+    def _application(self, connection: Connection, rounds: Rounds) -> web.Application:
+        self._subscriptions = Subscriptions(
+            self._datasets, self._operations, rounds.run, lambda: secrets.token_urlsafe(16)
+        )
+        app = web.Application(middlewares=[problem_middleware])
+        app[AUTHENTICATOR] = self._authenticator(connection)
+        app[PUBLIC_URL] = self._uri
+        app[PARTICIPATION] = self._participation
+        app[SERVICE_OPERATIONS] = self._operations
+        app[SUBSCRIPTIONS] = self._subscriptions
+        mount(app, APIS)
+        return app
+
+    def _authenticator(self, connection: Connection) -> Authenticator:
+        if self._trust is None:
+            _log.warning("the APIs of this client are open to everybody: insecure_no_auth")
+            return OpenAccess()
+        url = self._trust.jwks_url or f"{self._server}/oauth2/jwks"
+        keys = UrlKeys(connection.session, url, self._clock)
+        return TokenAuthenticator(keys, self._trust.issuer, self._trust.audience, self._clock)
+
+    async def _register(self, stack: AsyncExitStack, connection: Connection) -> None:
+        document = registration_document(
+            self.client_id, self._uri, self._services, self._datasets, self._profile
+        )
+        self._registration = Registration(connection, document, self._clock)
+        stack.push_async_callback(self._registration.withdraw)
+        await self._registration.register()
+        self._keeper = asyncio.create_task(self._registration.keep())
+        stack.push_async_callback(_end, self._keeper)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for it; an error it ended with was for `run_forever`."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+def _guarded(listener: Callable[..., None]) -> Callable[..., None]:
+    """An application's callback that cannot hurt the client: what it raises is logged."""
+
+    def call(*args: Any) -> None:
+        try:
+            listener(*args)
+        except Exception:
+            _log.exception("a listener of the application failed")
+
+    return call
+
+
+def _offer(offered: Trainer | DatasetOffer) -> DatasetOffer:
+    return offered if isinstance(offered, DatasetOffer) else DatasetOffer(offered)
+
+
+def _is_any(host: str) -> bool:
+    """Whether `host` is a wildcard address, which can be listened on and not called."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from aimle_client.apis import APIS as CLIENT_APIS
 from aimle_server.apis import ALL_APIS
 from sbi.api import Api
 from sbi.openapi import document, stale
@@ -17,7 +16,7 @@ from tests.contract.official import Difference, deviations, differences
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
 OFFICIAL = Path(os.environ.get("AIMLE_3GPP_OPENAPI", ROOT / "../shared/3gpp/bundled"))
-APIS = {api.document: api for api in (*ALL_APIS, *CLIENT_APIS)}
+APIS = {api.document: api for api in ALL_APIS}
 STANDARD_APIS = [api for api in APIS.values() if not api.extension]
 TRAINING = "TS29482_AIMLES_MLModelTraining"
 

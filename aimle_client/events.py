@@ -1,0 +1,104 @@
+"""News of a training, as the VAL server gets them (MlModelTrainNotif; TS 23.482 8.3.3.3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from schemas.base import Map, Number, Schema, Text, nested
+from schemas.common import Uinteger
+from schemas.model_training import MlModelTrainNotif
+
+COMPLETED, FAILED, CANCELLED = TERMINAL = ("COMPLETED", "FAILED", "CANCELLED")
+"""The states in which a training has ended."""
+
+
+class TrainingDetails(Schema):
+    """What 3GPP's attributes cannot say: our own part of the notification."""
+
+    state = Text()
+    reason = Text(allow_none=True)
+    round = Uinteger()
+    evaluatedRound = Uinteger()
+    metrics = Map(Number())
+    outputModelId = Text()
+
+
+class TrainingNotification(MlModelTrainNotif):
+    """MlModelTrainNotif with our part."""
+
+    aimle = nested(TrainingDetails)
+
+
+@dataclass(frozen=True)
+class MemberChange:
+    """An AIMLE client that takes part from now on (`selected`), or does not any more; `uri` is its apiRoot."""
+
+    uri: str
+    selected: bool
+
+
+@dataclass(frozen=True)
+class TrainingEvent:
+    """One notification.
+
+    An AIMLE server without our part of the notification says neither `state` nor rounds: there 100 per cent
+    counts as COMPLETED and a `trainErr` as FAILED.
+
+    Attributes:
+        training_id: `trainingID`.
+        percentage: `percentageComp`, how far the training is, 0 to 100.
+        members: `members`, who came and who went; only where `train` was asked to tell.
+        output: `trainOut` under its wire names; `modelAccuracy` in per cent, the others as fractions.
+        error: `trainErr`, e.g. PERFORMANCE_ERRORS.
+        state: COMPLETED, FAILED or CANCELLED at the end; None: the training goes on.
+        reason: why it ended, in words.
+        round: the round that was committed, from 1.
+        evaluated_round: the round whose model `metrics` and `output` are about; 0: the model it began with.
+        metrics: by name, e.g. `accuracy`, as fractions.
+        output_model_id: the model that the training stored, once it has ended with one.
+    """
+
+    training_id: str | None
+    percentage: int | None = None
+    members: tuple[MemberChange, ...] = ()
+    output: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    state: str | None = None
+    reason: str | None = None
+    round: int | None = None
+    evaluated_round: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    output_model_id: str | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the training has ended; there is no event after this one."""
+        return self.state in TERMINAL
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """The event of a valid notification."""
+        details = body.get("aimle", {})
+        return cls(
+            training_id=body.get("trainingID"),
+            percentage=body.get("percentageComp"),
+            members=tuple(
+                MemberChange(member.get("clientUri", ""), member.get("clientSel", True))
+                for member in body.get("members", ())
+            ),
+            output=body.get("trainOut", {}),
+            error=body.get("trainErr"),
+            state=details.get("state") if "aimle" in body else _standard_state(body),
+            reason=details.get("reason"),
+            round=details.get("round"),
+            evaluated_round=details.get("evaluatedRound"),
+            metrics=details.get("metrics", {}),
+            output_model_id=details.get("outputModelId"),
+        )
+
+
+def _standard_state(body: Mapping[str, Any]) -> str | None:
+    """How the training stands as far as 3GPP's own attributes say."""
+    if "trainErr" in body:
+        return FAILED
+    return COMPLETED if body.get("percentageComp") == 100 else None

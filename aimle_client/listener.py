@@ -1,0 +1,170 @@
+"""Where a VAL server is told of its trainings: a small HTTP server inside the application (TS 23.482 8.3.3.3).
+
+Each training gets an address of its own that nobody guesses; it goes out as the `notifUri` of the request and
+is all the permission that a notification needs. The AIMLE server delivers in order and at least once: the same
+notification twice in a row is one notification whose answer was lost, and is dropped. An application that does
+not keep up gets no more: the AIMLE server is told to come again.
+"""
+
+import asyncio
+import ipaddress
+import secrets
+import ssl
+from typing import Any, Self
+
+from aiohttp import web
+
+from aimle_client.events import TrainingEvent, TrainingNotification
+from sbi.api import Api, Call, Operation, no_content
+from sbi.errors import NotFound, Unavailable
+from sbi.mount import PUBLIC_URL, mount
+from sbi.problems import problem_middleware
+
+CAPACITY = 256
+"""Notifications of one training that wait for the application at most."""
+
+_COME_AGAIN = 5
+
+
+class Mailbox:
+    """The notifications of one training, from the listener to whoever iterates over them.
+
+    Attributes:
+        url: where they are to be sent; a secret.
+    """
+
+    def __init__(self, url: str, capacity: int = CAPACITY) -> None:
+        """Holds up to `capacity` events."""
+        self.url = url
+        self.ended = False
+        self._events: asyncio.Queue[TrainingEvent] = asyncio.Queue(capacity)
+        self._last: Any = None
+
+    def put(self, body: dict[str, Any]) -> None:
+        """Take a notification, unless it repeats the one before or the training has ended.
+
+        Raises:
+            Unavailable: there is no room; the sender is to come again.
+        """
+        if self.ended or body == self._last:
+            return
+        event = TrainingEvent.from_wire(body)
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            raise Unavailable("earlier notifications are not read yet", retry_after=_COME_AGAIN) from None
+        self._last = body
+        self.ended = event.terminal
+
+    async def get(self) -> TrainingEvent:
+        """The next event, as soon as there is one."""
+        return await self._events.get()
+
+    @property
+    def empty(self) -> bool:
+        """Whether `get` would wait."""
+        return self._events.empty()
+
+
+class NotificationListener:
+    """The HTTP server: `async with NotificationListener(("0.0.0.0", 9000), "https://val.example.com") as it:`.
+
+    Args:
+        listen: address and port to listen on; port 0: any free one.
+        callback_url: apiRoot under which the AIMLE server reaches the listener, where that is not what `listen`
+            says: behind NAT or a reverse proxy.
+        tls: for HTTPS; None: plain HTTP.
+
+    Raises:
+        ValueError: it listens on a wildcard address, which nobody can call, and has no `callback_url`.
+    """
+
+    def __init__(
+        self, listen: tuple[str, int], callback_url: str = "", *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        if not callback_url and _is_wildcard(listen[0]):
+            raise ValueError(f"callback_url: needed when listening on {listen[0]}, which nobody can call")
+        self.url = callback_url.rstrip("/")
+        self._listen = listen
+        self._tls = tls
+        self._mailboxes: dict[str, Mailbox] = {}
+
+    def open(self) -> Mailbox:
+        """A mailbox with an address that was never used before."""
+        key = secrets.token_urlsafe(32)
+        mailbox = self._mailboxes[key] = Mailbox(f"{self.url}{API.base_path}/trainings/{key}")
+        return mailbox
+
+    def close(self, mailbox: Mailbox) -> None:
+        """Notifications to this mailbox's address find nobody from now on."""
+        self._mailboxes.pop(mailbox.url.rpartition("/")[2], None)
+
+    def find(self, key: str) -> Mailbox:
+        """The mailbox with this key.
+
+        Raises:
+            NotFound: there is none (any more).
+        """
+        mailbox = self._mailboxes.get(key)
+        if mailbox is None:
+            raise NotFound("nobody waits for notifications here")
+        return mailbox
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(middlewares=[problem_middleware])
+        app[PUBLIC_URL] = self.url
+        app[LISTENER] = self
+        mount(app, [API])
+        # Without the access log: it would show the addresses.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, *self._listen, ssl_context=self._tls).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self.url = self.url or self._own_url()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    def _own_url(self) -> str:
+        host, port = self._listen[0], self._runner.addresses[0][1]
+        return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+LISTENER = web.AppKey("listener", NotificationListener)
+
+
+async def receive(call: Call) -> web.Response:
+    """News of a training."""
+    call[LISTENER].find(call.path("key")).put(call.body)
+    return no_content()
+
+
+API = Api(
+    name="Notifications",
+    spec="AIMLE",
+    version="1.0.0",
+    base_path="/aimle-notifications/v1",
+    extension=True,
+    operations=(
+        Operation(
+            "POST",
+            "/trainings/{key}",
+            "NotifyTraining",
+            receive,
+            body=TrainingNotification(),
+            capability=True,
+            summary="News of a training: MlModelTrainNotif.",
+        ),
+    ),
+)
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host

@@ -6,6 +6,7 @@ standard error.
 
 import argparse
 import asyncio
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -74,8 +75,21 @@ def _demo(_args: argparse.Namespace) -> int:
 def _token(args: argparse.Namespace) -> int:
     from aimle_server import token_command
 
+    if "scope" in args:
+        _check_scopes(args.scope or ())
     asyncio.run(token_command.run(_settings(args), args))
     return 0
+
+
+def _check_scopes(scopes: Sequence[str]) -> None:
+    """Refuse a scope that no API has: a token with it would be refused everywhere, without saying why."""
+    from aimle_server.apis import ALL_APIS
+
+    known = sorted({api.scope for api in ALL_APIS})
+    for scope in scopes:
+        if scope not in known:
+            names = difflib.get_close_matches(scope, known) or known
+            raise SettingsError(f"no API has the scope {scope}; there are: {', '.join(names)}")
 
 
 def _specs(args: argparse.Namespace) -> int:

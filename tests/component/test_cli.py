@@ -3,12 +3,16 @@
 import asyncio
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jwt
 import pytest
+from aiohttp import ClientSession, encode_basic_auth
 from bson import encode
 
 from ml_repository.database import Database, connect
@@ -74,6 +78,7 @@ def test_no_command(tmp_path: Path) -> None:
         (["run", "--insecure-no-auth=perhaps"], "true or false"),
         (["run", "--auth-mode", "external"], "auth.issuer"),
         (["token", "list", "--database-url", "hunter2"], "database.url"),
+        (["token", "add", "val-1", "--scope", "aimles-dics"], "aimles-dics; there are: aimles-disc"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, args: list[str], words: str) -> None:
@@ -162,3 +167,72 @@ def test_database_does_not_answer(tmp_path: Path, unused_tcp_port: int) -> None:
     assert "hunter2" not in message
     strange = refused(tmp_path, "token", "list", status=1, AIMLE_DATABASE_URL="mongodb://a:hunter2@b@c")
     assert "hunter2" not in strange
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server with its own database in `tmp_path`: its URL and its process."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")}
+    command = [sys.executable, "-m", "aimle_server", "run", "--port", "0"]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("aimle-server is ready at http://127.0.0.1:"), (tmp_path / "log").read_text()
+        yield line.split()[-1], process
+        process.kill()
+
+
+async def test_run(tmp_path: Path, server: tuple[str, "subprocess.Popen[str]"]) -> None:
+    """A server as it comes asks for tokens, gives them to clients added beside it, and ends cleanly on SIGTERM."""
+    url, process = server
+    command = ("token", "add", "val-1", "--scope", "aimles-disc")
+    secret = (await asyncio.to_thread(aimle, tmp_path, *command)).stdout.strip()
+    async with ClientSession() as session:
+        form = {"grant_type": "client_credentials"}
+        basic = {"Authorization": encode_basic_auth("val-1", secret)}
+        async with session.post(f"{url}/oauth2/token", data=form, headers=basic) as response:
+            token = (await response.json())["access_token"]
+        bearer = {"Authorization": f"Bearer {token}"}
+        for method, path, headers, status in (
+            ("GET", "/aimles-disc/v1/clients", {}, 401),
+            ("GET", "/aimles-disc/v1/clients", {"Authorization": f"Bearer {token[:-9]}"}, 401),
+            ("POST", "/aimles-sel/v1/select", bearer, 403),
+            ("GET", "/aimles-disc/v1/clients", bearer, 400),
+        ):
+            async with session.request(method, url + path, headers=headers) as response:
+                assert response.status == status, await response.text()
+                assert response.content_type == "application/problem+json"
+        async with session.get(f"{url}/aimles-disc/v1/no-such-resource?token={token}") as response:
+            assert response.status == 404
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.wait, 30) == 0
+    log = (tmp_path / "log").read_text()
+    entries = [json.loads(line) for line in log.splitlines()]
+    requests = [entry for entry in entries if entry["logger"] == "aimle.access"]
+    assert [entry["status"] for entry in requests] == [200, 401, 401, 403, 400, 404]
+    assert {entry["level"] for entry in entries} == {"INFO"}
+    assert token not in log
+    assert secret not in log
+
+
+def test_port_in_use(tmp_path: Path) -> None:
+    """A port that is taken ends the start with one line."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        message = refused(tmp_path, "run", "--port", str(other.getsockname()[1]))
+    assert "Address already in use" in message
+    assert os.listdir(tmp_path) == []
+
+
+def test_specs(tmp_path: Path) -> None:
+    """The documents are written, found to be as the code says, and found out when they are not."""
+    written = aimle(tmp_path, "specs", "--write", "specs")
+    assert written.returncode == 0, written.stderr
+    assert aimle(tmp_path, "specs", "--check").returncode == 0
+    changed = sorted((tmp_path / "specs").iterdir())[0]
+    changed.write_text("changed")
+    assert changed.name in refused(tmp_path, "specs", "--check", "specs", status=1)

@@ -5,7 +5,7 @@ replaces is there until then.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,16 @@ class ModelArtifacts:
         check_writable(model)
         return model
 
+    async def awaited(self, caller: Caller, model_id: str) -> StoredModel | None:
+        """The model, if it is the caller's own and takes bytes now; None, if only its bytes can be asked for.
+
+        Raises:
+            NotFound: there is no such model for this caller.
+        """
+        model = await self._models.accessible(caller, model_id)
+        own = model.owner == caller.subject
+        return model if own and model.hosted and not model.in_training else None
+
     async def readable(self, caller: Caller, model_id: str) -> Artifact:
         """The file of a model that `caller` may have.
 
@@ -88,6 +98,10 @@ class ModelArtifacts:
         if artifact is None:
             raise NotFound(f"no bytes of {model.id} are here", cause="ML_MODEL_NOT_FOUND")
         return artifact
+
+    def read(self, artifact: Artifact, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes of a file from `start` up to `stop`, in pieces."""
+        return self._artifacts.read(artifact, start, stop)
 
     async def put(self, model: StoredModel, path: Path, sha256: str) -> StoredModel:
         """Keep the safetensors file at `path`, whose hex SHA-256 is `sha256`, as the bytes of `model`.

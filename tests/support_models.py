@@ -1,5 +1,6 @@
 """A running ML repository for the tests of its models: real HTTP, real database, a clock that tests move."""
 
+import io
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -75,9 +76,10 @@ class Repository:
         assert status == 201, body
         return headers["Location"].rsplit("/", 1)[1], body
 
-    async def put_bytes(self, model_id: str, content: bytes, **options: Any) -> Answer:
+    async def put_bytes(self, model_id: str, content: bytes | AsyncIterator[bytes], **options: Any) -> Answer:
         """Upload a model's file."""
-        return await self.call("PUT", f"/aimle-artifacts/v1/models/{model_id}", data=content, **options)
+        data = io.BytesIO(content) if isinstance(content, bytes) else content
+        return await self.call("PUT", f"/aimle-artifacts/v1/models/{model_id}", data=data, **options)
 
     async def get_bytes(self, model_id: str, subject: str = "owner") -> tuple[int, bytes]:
         """Status and bytes of a download."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from ml_repository import discards, models, oauth_clients, outbox, registrations, storages, trainings
@@ -30,6 +30,9 @@ INDEXES = {
     **trainings.INDEXES,
 }
 
+GARBAGE_AGE = timedelta(hours=1)
+"""Replaced model bytes are kept this long for whoever is still reading them."""
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -51,7 +54,7 @@ class Repository:
     async def open(cls, database: Database, clock: Clock, new_id: Callable[[], str]) -> Self:
         """The repository on this database, with every index there."""
         await database.ensure_indexes(INDEXES)
-        artifacts = Artifacts(database)
+        artifacts = Artifacts(database, clock)
         discarded = Discards(database, artifacts)
         messages = Outbox(database, clock)
         return cls(
@@ -72,3 +75,4 @@ class Repository:
         """Clean up what reading no longer shows."""
         await self.registrations.remove_expired(now)
         await self.models.remove_expired(now)
+        await self.artifacts.sweep(now - GARBAGE_AGE)

@@ -11,6 +11,7 @@ from aimle_server.metrics import UPDATE_BYTES
 from aimle_server.services import SERVICES
 from sbi.api import Api, Call, Operation, no_content, ok
 from sbi.errors import InvalidRequest, NotFound
+from sbi.serve import send_file
 from schemas.hfl_management import TrainingProfile, TrainingStatus
 from schemas.hfl_report import HflReport
 
@@ -50,14 +51,12 @@ async def get_training(call: Call) -> web.Response:
 
 
 async def get_model(call: Call) -> web.StreamResponse:
-    """The model that the participant's round begins with, sent straight from its file."""
+    """The model that the participant's round begins with, read from its file."""
     number = _round(call)
     path = await call[SERVICES].reports.model(call.path("key"), number)
     own = call.request.path.partition("/rounds/")[0].removesuffix("/model")
     update = f"{own}/rounds/{number}/update" if number else f"{own}/update"
-    return web.FileResponse(
-        path, headers={hdrs.LINK: f'<{update}>; rel="aggregation"', hdrs.CONTENT_TYPE: SAFETENSORS}
-    )
+    return await send_file(call.request, path, {hdrs.LINK: f'<{update}>; rel="aggregation"'})
 
 
 async def put_update(call: Call) -> web.Response:
@@ -187,7 +186,9 @@ API = Api(
         _model("GET", "/participants/{key}/model", "GetModel", "The running round's model."),
         _model("HEAD", "/participants/{key}/model", "HeadModel", "Size of the running round's model."),
         _model("GET", "/participants/{key}/rounds/{round}/model", "GetRoundModel", "A round's model."),
-        _model("HEAD", "/participants/{key}/rounds/{round}/model", "HeadRoundModel", "Size of a round's model."),
+        _model(
+            "HEAD", "/participants/{key}/rounds/{round}/model", "HeadRoundModel", "Size of a round's model."
+        ),
         *_update("/participants/{key}/update", ""),
         *_update("/participants/{key}/rounds/{round}/update", "OfRound"),
         Operation(

@@ -1,0 +1,10 @@
+"""`aimle-server demo`: the whole way of TS 23.482, on one machine and over real HTTP (needs the extra `demo`).
+
+A server process with its embedded database and authentication, ten AIMLE client processes that hold uneven shares
+of scikit-learn's handwritten digits, and one VAL server (this process), which has a model trained by horizontal
+federated learning. `digits` is the data, `ue` a client's process, `story` what the VAL server does.
+"""
+
+from aimle_server.demo.story import main
+
+__all__ = ["main"]

@@ -1,94 +1,70 @@
-"""Model bytes from and to addresses that a server named, with the SDK's errors; the address is the permission."""
+"""Model bytes from and to addresses that a server named for them, with the SDK's errors.
 
-import asyncio
-import base64
-import hashlib
-from collections.abc import AsyncIterator
+Such an address is its own permission, so no token travels.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
+from yarl import URL
 
-from aimle_client.errors import CorruptTransfer, ServerUnavailable, TransferFailed
+from aimle_client.errors import CorruptTransfer, TransferFailed, refusal
+from sbi import transfer
+from sbi.clock import Clock
 
-AGGREGATION = "aggregation"
-"""Link relation (RFC 8288) from a global model to where the updates made from it go."""
+MAX_BYTES = 2 * 2**30
+"""Largest model that is taken from a server, in bytes."""
 
-_CHUNK = 2**20
-
-
-async def aggregation_address(session: aiohttp.ClientSession, model_url: str) -> str | None:
-    """Where the update of this model goes, as the model's own resource says; None when it does not say.
-
-    Raises:
-        ServerUnavailable: no answer.
-    """
-    try:
-        async with session.head(model_url, allow_redirects=True) as response:
-            link = response.links.get(AGGREGATION)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise ServerUnavailable("the address of the model does not answer") from error
-    return None if link is None else str(link["url"])
+_AGGREGATION = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?aggregation"?')
+"""The link (RFC 8288) from a global model to where the updates made from it go."""
 
 
-async def fetch(session: aiohttp.ClientSession, url: str, path: Path) -> None:
-    """Get a model file and compare it with the digest that the server announced (RFC 9530).
+async def fetch(session: aiohttp.ClientSession, url: str, path: Path, clock: Clock) -> str | None:
+    """Get a global model; returns where its update goes, None if the server does not say that here.
 
     Raises:
-        TransferFailed: the server does not have it, or stopped in the middle.
-        CorruptTransfer: what came has another digest.
+        RequestRefused: the server does not give it.
+        TransferFailed, CorruptTransfer: it did not arrive, or not as announced.
     """
-    try:
-        async with session.get(url) as response:
-            if response.status != 200:
-                raise TransferFailed(f"the model is not to be had: {response.status}")
-            digest = await _save(response, path)
-            announced = response.headers.get("Repr-Digest", digest)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise TransferFailed("the model did not arrive") from error
-    if digest not in announced:
-        raise CorruptTransfer("the model that arrived is not the one that was announced")
+    with _sdk_errors():
+        arrived = await transfer.download(session, url, path, max_bytes=MAX_BYTES, clock=clock)
+    link = _AGGREGATION.search(arrived.headers.get(hdrs.LINK, ""))
+    return str(URL(url).join(URL(link[1]))) if link else None
 
 
-async def deliver(session: aiohttp.ClientSession, url: str, path: Path) -> None:
-    """PUT a model file, with its digest.
+async def deliver(session: aiohttp.ClientSession, url: str, path: Path, clock: Clock) -> None:
+    """PUT an update.
 
     Raises:
-        TransferFailed: the server does not take it.
+        RequestRefused: the server does not take it: the round is over, or it is not an update of this model.
+        TransferFailed: it could not be sent.
     """
-    size, digest = await asyncio.to_thread(_size_and_digest, path)
-    headers = {
-        hdrs.CONTENT_TYPE: "application/octet-stream",
-        hdrs.CONTENT_LENGTH: str(size),
-        "Repr-Digest": _repr_digest(digest),
-    }
+    with _sdk_errors():
+        answer = await transfer.upload(session, url, path, clock=clock)
+    if not 200 <= answer.status < 300:
+        raise refusal(answer.status, _parsed(answer.body))
+
+
+@contextmanager
+def _sdk_errors() -> Iterator[None]:
     try:
-        async with session.put(url, data=_chunks(path), headers=headers) as response:
-            if not 200 <= response.status < 300:
-                raise TransferFailed(f"the server does not take the update: {response.status}")
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise TransferFailed("the update could not be delivered") from error
+        yield
+    except transfer.TransferRefused as error:
+        raise refusal(error.status, None) from error
+    except transfer.CorruptTransfer as error:
+        raise CorruptTransfer(str(error)) from error
+    except transfer.TransferError as error:
+        raise TransferFailed(str(error)) from error
 
 
-async def _save(response: aiohttp.ClientResponse, path: Path) -> str:
-    digest = hashlib.sha256()
-    with await asyncio.to_thread(path.open, "wb") as file:
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            digest.update(chunk)
-            await asyncio.to_thread(file.write, chunk)
-    return _repr_digest(digest.digest())
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(path.open, "rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
-            yield chunk
-
-
-def _size_and_digest(path: Path) -> tuple[int, bytes]:
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").digest()
-
-
-def _repr_digest(digest: bytes) -> str:
-    return f"sha-256=:{base64.b64encode(digest).decode()}:"
+def _parsed(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None

@@ -72,6 +72,7 @@ class MiniServer:
         link: models name the address for updates.
         calls: registration requests as (method, path, body).
         registrations: registered clients by registration id.
+        fetched: numbers of the rounds whose model was downloaded.
         updates: uploaded files by the path they were put to.
         notifications: by the path they were posted to.
         refuse: status to answer registration requests with, by method.
@@ -83,6 +84,7 @@ class MiniServer:
     link: bool = True
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     registrations: dict[str, Any] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
     updates: dict[str, Path] = field(default_factory=dict)
     notifications: dict[str, list[Any]] = field(default_factory=dict)
     refuse: dict[str, int] = field(default_factory=dict)
@@ -197,6 +199,8 @@ class MiniServer:
 
     async def _model(self, request: web.Request) -> web.StreamResponse:
         number = request.match_info["round"]
+        if request.method == "GET":
+            self.fetched.append(number)
         headers = {"Link": '<update>; rel="aggregation"'} if self.link else {}
         return web.FileResponse(self.folder / f"model-{number}", headers=headers)
 

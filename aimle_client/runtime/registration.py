@@ -1,5 +1,6 @@
 """The client's registration at its AIMLE server, kept alive (TS 23.482 8.7)."""
 
+import asyncio
 import logging
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,8 @@ REGISTRATIONS = "/aimles-client-reg/v1/registrations"
 _UNLIMITED = timedelta(hours=1)
 """How often a registration without an end is confirmed, so that a server that lost it gets it again."""
 _LONGEST_PAUSE = timedelta(seconds=30)
+_GOODBYE = 5.0
+"""Seconds of real time that deregistering may take: whoever leaves does not wait for a server that is away."""
 
 
 class Registration:
@@ -74,10 +77,11 @@ class Registration:
         if self.id is None:
             return
         try:
-            await self._connection.request("DELETE", f"{REGISTRATIONS}/{self.id}")
+            async with asyncio.timeout(_GOODBYE):
+                await self._connection.request("DELETE", f"{REGISTRATIONS}/{self.id}")
         except NotFound:
             pass  # it is gone already, which is what was wanted
-        except AimleClientError as error:
+        except (AimleClientError, TimeoutError) as error:
             _log.warning("could not deregister: %s", error)
         self.id = None
 

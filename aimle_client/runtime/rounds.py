@@ -21,7 +21,7 @@ from aimle_client.runtime.report import Outcome, RoundReport, notification
 from aimle_client.runtime.schedule import seconds_until_open
 from aimle_client.runtime.subscriptions import Assignment
 from aimle_client.trainers.base import Trainer
-from aimle_client.transfer import aggregation_address, deliver, fetch
+from aimle_client.transfer import deliver, fetch
 from sbi.clock import Clock
 from sbi.tensors import InvalidTensors
 
@@ -44,7 +44,7 @@ class Rounds:
         """`trainers` by the identifiers of their data sets."""
         self.connection = connection
         self.trainers = trainers
-        self._clock = clock
+        self.clock = clock
         self._listeners = listeners
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aimle-trainer")
 
@@ -53,7 +53,7 @@ class Rounds:
         current = _Round(task, self)
         try:
             if task.schedule is not None:
-                await self._clock.sleep(seconds_until_open(task.schedule, self._clock.now()))
+                await self.clock.sleep(seconds_until_open(task.schedule, self.clock.now()))
             await current.attempt()
             await self._notify(task, current.report)
         except asyncio.CancelledError:
@@ -80,7 +80,7 @@ class Rounds:
     async def _notify(self, task: Assignment, report: RoundReport) -> None:
         try:
             await self.connection.notify(
-                task.notify_url, notification(report, task.service, self._clock.now())
+                task.notify_url, notification(report, task.service, self.clock.now())
             )
         except AimleClientError as error:
             _log.warning(
@@ -121,16 +121,16 @@ class _Round:
         if learned.fit_metrics is None:
             self._know(outcome=Outcome.EVALUATED)
             return
-        await deliver(self._rounds.connection.session, update_url, update)
+        await deliver(self._rounds.connection.session, update_url, update, self._rounds.clock)
         self._know(outcome=Outcome.TRAINED, num_samples=learned.num_samples, fit_metrics=learned.fit_metrics)
 
     async def _fetch(self, received: Path) -> str:
         """Get the global model; returns where its update goes, which is empty where none is asked for."""
-        session, task = self._rounds.connection.session, self._task
-        update_url = await aggregation_address(session, task.model_url) or task.update_url
+        task = self._task
+        named = await fetch(self._rounds.connection.session, task.model_url, received, self._rounds.clock)
+        update_url = named or task.update_url
         if update_url is None and task.samples > 0:
             raise UnexpectedAnswer("the server says nowhere where updates go")
-        await fetch(session, task.model_url, received)
         return update_url or ""
 
     def _know(self, **facts: Any) -> None:

@@ -143,6 +143,14 @@ async def test_a_client_that_is_not_wanted_any_more_is_told(server: MiniServer, 
             await running
 
 
+async def test_leaving_succeeds_without_the_server(server: MiniServer) -> None:
+    """A client that cannot deregister leaves all the same; its registration will expire."""
+    async with server.client(Adder(), retry=ONCE) as client:
+        server.refuse["DELETE"] = 503
+    assert server.calls[-1][0] == "DELETE"
+    assert client.status.registration_id is None
+
+
 async def test_nothing_stays_open_when_registering_fails(server: MiniServer) -> None:
     """A refused registration is raised, and the client's port is closed again."""
     server.refuse["POST"] = 403

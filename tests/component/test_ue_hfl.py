@@ -141,11 +141,13 @@ async def test_another_model_address_is_the_next_round(
     assert changed["notifUri"].endswith("/rounds/2/notifications")
     await eventually(lambda: server.notified(2))
     assert server.update(2)[0] == [3.0, 5.0]
+    await eventually(lambda: not client.status.busy)
     for method, body, kind in (
         ("PUT", server.subscription(2, noDataSamp=50), "application/json"),
         ("PATCH", {"noDataSamp": 60}, MERGE_PATCH),
     ):
         assert (await server.call(client, method, path, body, content_type=kind))[0] == 200
+        assert not client.status.busy
     await server.call(client, "PUT", path, server.subscription(3))
     await eventually(lambda: server.notified(3))
     assert [config["round"] for config in trainer.configs] == [1, 2, 3]
@@ -275,6 +277,9 @@ async def test_a_newer_round_makes_the_older_one_obsolete(
     await eventually(trainer.fitting.is_set)
     await server.call(client, "PATCH", path, next_round(server, 2), content_type=MERGE_PATCH)
     await server.call(client, "PATCH", path, next_round(server, 3), content_type=MERGE_PATCH)
+    await eventually(lambda: "3" in server.fetched)
+    for _ in range(20):  # as many chances for a second training to begin
+        await server.call(client, "GET", path)
     trainer.gate.set()
     await eventually(lambda: server.notified(3))
     assert not server.notified(1)

@@ -84,7 +84,7 @@ class NotificationListener:
     ) -> None:
         if not callback_url and _is_wildcard(listen[0]):
             raise ValueError(f"callback_url: needed when listening on {listen[0]}, which nobody can call")
-        self.url = callback_url.rstrip("/")
+        self.url = self._callback_url = callback_url.rstrip("/")
         self._listen = listen
         self._tls = tls
         self._mailboxes: dict[str, Mailbox] = {}
@@ -111,23 +111,26 @@ class NotificationListener:
         return mailbox
 
     async def __aenter__(self) -> Self:
-        app = web.Application(middlewares=[problem_middleware])
-        app[PUBLIC_URL] = self.url
-        app[LISTENER] = self
-        mount(app, [API])
         # Without the access log: it would show the addresses.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, *self._listen, ssl_context=self._tls).start()
         except OSError:
             await self._runner.cleanup()
             raise
-        self.url = self.url or self._own_url()
+        self.url = self._callback_url or self._own_url()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[problem_middleware])
+        app[PUBLIC_URL] = self.url
+        app[LISTENER] = self
+        mount(app, [API])
+        return app
 
     def _own_url(self) -> str:
         host, port = self._listen[0], self._runner.addresses[0][1]

@@ -1,0 +1,65 @@
+"""For VAL servers (AIML-S): everything that a VAL server asks of an AIMLE server.
+
+    credentials = ClientCredentials("val-1", secret)
+    async with ValServer("https://aimle.example.com", credentials, listen=("127.0.0.1", 0)) as val:
+        chosen = await val.select(discovery_criteria("val-1", datasets=["digits"]), req_num=10, min_num=8)
+        await val.store_model("digits", parameters, domain="IMAGE_RECOGNITION")
+        training = await val.train(
+            model_id="digits",
+            client_set=chosen.client_set,
+            dataset_ids=["digits"],
+            objective=Objective(target=0.95, max_epochs=40),
+            profile=TrainingProfile(strategy="FEDADAM", local_epochs=2),
+        )
+        async for event in training.events():
+            print(event.percentage, event.metrics)
+        parameters = await val.download_model(event.output_model_id)
+
+One module per group of operations (`clients`, `trainings`, `models`, `storages`); `criteria` builds the large
+inputs, `values` has the rest. The large types of the standard are plain dicts in wire shape.
+"""
+
+from aimle_client.events import MemberChange, TrainingEvent
+from aimle_client.http import ClientCredentials, RetryPolicy
+from aimle_client.val.criteria import ANY_MODEL, discovery_criteria, member_criteria, model_criteria
+from aimle_client.val.server import ValServer
+from aimle_client.val.training import Training
+from aimle_client.val.values import (
+    ClientSet,
+    DiscoveredClients,
+    Objective,
+    OperationInfo,
+    ParticipantStatus,
+    RoundStatus,
+    ServiceOperation,
+    StopWhen,
+    Storage,
+    StoredModel,
+    TrainingProfile,
+    TrainingStatus,
+)
+
+__all__ = [
+    "ANY_MODEL",
+    "ClientCredentials",
+    "ClientSet",
+    "DiscoveredClients",
+    "MemberChange",
+    "Objective",
+    "OperationInfo",
+    "ParticipantStatus",
+    "RetryPolicy",
+    "RoundStatus",
+    "ServiceOperation",
+    "StopWhen",
+    "Storage",
+    "StoredModel",
+    "Training",
+    "TrainingEvent",
+    "TrainingProfile",
+    "TrainingStatus",
+    "ValServer",
+    "discovery_criteria",
+    "member_criteria",
+    "model_criteria",
+]

@@ -1,0 +1,75 @@
+"""The VAL server's client of an AIMLE server: opens the connection, and the listener if one is wanted."""
+
+import ssl
+from contextlib import AsyncExitStack
+from typing import Self
+
+from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
+from aimle_client.listener import NotificationListener
+from aimle_client.tokens import TokenProvider
+from aimle_client.val.model_files import ModelFiles
+from aimle_client.val.models import ModelOperations
+from aimle_client.val.storages import StorageOperations
+from aimle_client.val.trainings import TrainingOperations
+from sbi.clock import Clock
+
+
+class ValServer(TrainingOperations, ModelOperations, StorageOperations):
+    """A VAL server at one AIMLE server, inside `async with`; see the package for an example.
+
+    Every operation raises the errors of `aimle_client.errors`: RequestRefused and its kinds for a refusal,
+    ServerUnavailable when nobody answers, UnexpectedAnswer when the answer is not of its API. A request is
+    repeated only if that does no harm: it is idempotent, or surely was not processed.
+
+    Args:
+        server: apiRoot of the AIMLE server.
+        credentials: for tokens; None: it calls without.
+        listen: address and port on which notifications are taken; port 0: any free one; None: none are, and
+            `Training.wait` asks instead.
+        callback_url: apiRoot under which the AIMLE server reaches the listener; empty: as `listen` says.
+        token_url: token endpoint; empty: the AIMLE server's.
+        tls: for the listener; None: plain HTTP.
+        retry: patience with the AIMLE server.
+        clock: tells the time.
+
+    Raises:
+        ValueError: `listen` is a wildcard address, and there is no `callback_url`.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        credentials: ClientCredentials | None = None,
+        *,
+        listen: tuple[str, int] | None = None,
+        callback_url: str = "",
+        token_url: str = "",
+        tls: ssl.SSLContext | None = None,
+        retry: RetryPolicy | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._server = server.rstrip("/")
+        self._credentials = credentials
+        self._token_url = token_url or f"{self._server}/oauth2/token"
+        self._listener = None if listen is None else NotificationListener(listen, callback_url, tls=tls)
+        self._retry = retry
+        self._clock = clock or Clock()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(open_session())
+            if self._listener is not None:
+                await stack.enter_async_context(self._listener)
+            tokens = None
+            if self._credentials is not None:
+                tokens = TokenProvider(session, self._token_url, self._credentials, self._clock)
+            self._open = Connection(
+                self._server, session, tokens=tokens, retry=self._retry, clock=self._clock
+            )
+            self._files = ModelFiles(self._open, self._retry, self._clock)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._open = None
+        await self._stack.aclose()

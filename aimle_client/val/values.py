@@ -1,0 +1,310 @@
+"""What a VAL server's requests are made of and what it gets back, where the wire's own shape would be clumsy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Self
+
+from aimle_client.events import TERMINAL
+from sbi.clock import from_wire, to_wire
+
+Wire = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DiscoveredClients:
+    """AIMLE clients that fulfil criteria (ClientDiscResp).
+
+    Attributes:
+        clients: AIMLE client identifiers, in the order of the server's preference.
+        tasks: `suppTasks`, what they can compute together.
+        edge_servers: `edgeAimleSs`, EdgeAIMLES in wire shape.
+    """
+
+    clients: tuple[str, ...]
+    tasks: tuple[Wire, ...] = ()
+    edge_servers: Mapping[str, Wire] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClientSet:
+    """AIMLE clients that have agreed to take part (ClientSelResp); `client_set` is the identity of their set."""
+
+    client_set: str
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An ML models storage: its storageId, and the MLModelsStorage in wire shape."""
+
+    storage_id: str
+    content: Wire
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as the ML repository shows it.
+
+    Attributes:
+        model_id: its mlModelId.
+        info: its MLModel in wire shape.
+        uri: where its bytes are; None: they cannot be had now.
+        profile_id: its mlModelProfId; None: not told.
+        storage_id: the storage that `store_model` made for it; None: it comes from a search.
+    """
+
+    model_id: str
+    info: Wire
+    uri: str | None = field(default=None, repr=False)
+    profile_id: str | None = None
+    storage_id: str | None = None
+
+    @property
+    def phase(self) -> str | None:
+        """MLModelPhase: NOT_TRAINED, IN_TRAINING, TRAINED, IN_RETRAINING, DEPLOYED."""
+        phase: str | None = self.info.get("phaseInfo", {}).get("phase")
+        return phase
+
+    @property
+    def size(self) -> int | None:
+        """`mlModelSize` in bytes."""
+        return self.info.get("mlModelSize")
+
+    @classmethod
+    def of_profile(cls, profile: Wire, storage_id: str | None = None) -> Self:
+        """From an MLModelProfile."""
+        info = profile["mlModelInfo"]
+        uri = profile.get("mlModelUri", {}).get("uri")
+        return cls(info["mlModelId"], info, uri, profile.get("mlModelProfId"), storage_id)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training is to reach, and when it ends without (TrainingObj, TS 23.482 table 8.3.3.1-2).
+
+    Attributes:
+        metric: `objType`: ACCURACY, PRECISION, RECALL, MEAN_SQUARED_ERROR or MEAN_ABSOLUTE_ERROR.
+        target: `targetValue`; a fraction for the first three, in the data's own unit for the errors.
+        patience: rounds in a row without improvement after which training stops; None: never.
+        min_delta: an improvement smaller than this counts as none.
+        max_epochs: `maxEpochs`, passes over the clients' data at most.
+        acceptable_error: `accTrainingErr`: a result with a larger error (1 - the fraction) is a failure.
+        latency: `inferenceLatency` that the result may have, in seconds per sample.
+    """
+
+    metric: str = "ACCURACY"
+    target: float | None = None
+    patience: int | None = None
+    min_delta: float | None = None
+    max_epochs: int | None = None
+    acceptable_error: float | None = None
+    latency: float | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """TrainingObj."""
+        early = given(minDelta=self.min_delta, patience=self.patience)
+        return given(
+            objType=self.metric,
+            targetValue=self.target,
+            earlyStopCri=early or None,
+            maxEpochs=self.max_epochs,
+            accTrainingErr=self.acceptable_error,
+            inferenceLatency=self.latency,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingProfile:
+    """How a model is trained (our extension); None: the server's default.
+
+    Attributes:
+        strategy: FEDAVG, FEDPROX or FEDADAM.
+        local_epochs: passes of a client over its data in one round.
+        batch_size: samples per step.
+        learning_rate: size of a client's step.
+        proximal_mu: FEDPROX: pull towards the global model.
+        server_learning_rate, beta1, beta2, tau: FEDADAM: the server's step, its two decays, its adaptivity.
+        round_timeout: seconds after which a round goes on without those who have not reported.
+        min_reports: part of the participants, 0 to 1, whose updates a round needs.
+        seed: of everything that is drawn at random.
+    """
+
+    strategy: str | None = None
+    local_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    proximal_mu: float | None = None
+    server_learning_rate: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    tau: float | None = None
+    round_timeout: int | None = None
+    min_reports: float | None = None
+    seed: int | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The document, with what is given."""
+        return given(**{_camel(item.name): getattr(self, item.name) for item in fields(self)})
+
+    @classmethod
+    def from_wire(cls, document: Wire) -> Self:
+        """The profile that a document holds."""
+        return cls(**{item.name: document.get(_camel(item.name)) for item in fields(cls)})
+
+
+@dataclass(frozen=True)
+class ParticipantStatus:
+    """A client's part in the running round.
+
+    Attributes:
+        client_id: its AIMLE client identifier.
+        state: INVITED, TRAINING, REPORTED, ERRORED or TIMED_OUT.
+        samples: what it trained on in this round; 0: nothing yet.
+    """
+
+    client_id: str
+    state: str
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class RoundStatus:
+    """A round that was committed.
+
+    Attributes:
+        round: its number, from 1.
+        participants: how many clients' updates made its model.
+        samples: how many samples are behind it.
+        metrics: of its model, by name, measured by the participants of the round after it.
+        started, committed: when, in UTC; None: not told.
+    """
+
+    round: int
+    participants: int
+    samples: int
+    metrics: Mapping[str, float]
+    started: datetime | None = None
+    committed: datetime | None = None
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """How a training stands, as last committed (our extension).
+
+    Attributes:
+        training_id: `trainingId`.
+        state: REQUESTED, SELECTING, ROUND_RUNNING, AGGREGATING, COMPLETED, FAILED or CANCELLED.
+        round: the last round that was committed; 0: none yet.
+        model_id: the model it began with.
+        output_model_id: the model it makes; there once the training has ended with a result.
+        participants: of the running round.
+        history: the committed rounds, oldest first.
+        reason: why it ended, in words.
+    """
+
+    training_id: str
+    state: str
+    round: int
+    model_id: str | None
+    output_model_id: str | None
+    participants: tuple[ParticipantStatus, ...]
+    history: tuple[RoundStatus, ...]
+    reason: str | None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it has ended."""
+        return self.state in TERMINAL
+
+    @classmethod
+    def from_wire(cls, document: Wire) -> Self:
+        """From a TrainingStatus in wire shape."""
+        return cls(
+            document["trainingId"],
+            document["state"],
+            document["round"],
+            document.get("modelId"),
+            document.get("outputModelId"),
+            tuple(
+                ParticipantStatus(part["clientId"], part["state"], part.get("samples", 0))
+                for part in document["participants"]
+            ),
+            tuple(_round(entry) for entry in document["history"]),
+            document.get("reason"),
+        )
+
+
+@dataclass(frozen=True)
+class OperationInfo:
+    """What a task runs at the clients, and with which addresses (AimleOperInfo).
+
+    Attributes:
+        container: `container`, what runs.
+        fetch_uri: `fetchUri`, where the model comes from.
+        aggregation_uri: `agrUri`, where updates go.
+        max_convergence: `maxConvTime`, seconds that it may take.
+    """
+
+    container: str
+    fetch_uri: str
+    aggregation_uri: str
+    max_convergence: int
+
+    def to_wire(self) -> dict[str, Any]:
+        """AimleOperInfo."""
+        return {
+            "container": self.container,
+            "fetchUri": self.fetch_uri,
+            "agrUri": self.aggregation_uri,
+            "assitInfo": {"maxConvTime": self.max_convergence},
+        }
+
+
+@dataclass(frozen=True)
+class StopWhen:
+    """When an operation stops by itself, by the first condition that holds (AimleConfigMode).
+
+    Attributes:
+        accuracy: as soon as the accuracy is at least this, in per cent.
+        at: at this moment.
+        latency: as soon as the latency exceeds this, in milliseconds.
+    """
+
+    accuracy: int | None = None
+    at: datetime | None = None
+    latency: int | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """AimleConfigMode."""
+        moment = None if self.at is None else to_wire(self.at)
+        values = given(accuracy=self.accuracy, time=moment, latency=self.latency)
+        return {"mode": "STOP", "measThrValues": values, "thrDirection": "ASCENDING"}
+
+
+@dataclass(frozen=True)
+class ServiceOperation:
+    """An operation at AIMLE clients and its mode, START or STOP; exactly one of the identifiers is there."""
+
+    mode: str
+    training_id: str | None = None
+    task_id: str | None = None
+
+
+def given(**attributes: Any) -> dict[str, Any]:
+    """The attributes that are not None."""
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+def _round(entry: Wire) -> RoundStatus:
+    started, committed = (
+        from_wire(entry[name]) if name in entry else None for name in ("startedAt", "committedAt")
+    )
+    return RoundStatus(
+        entry["round"], entry["participants"], entry["samples"], entry["metrics"], started, committed
+    )

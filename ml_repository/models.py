@@ -134,7 +134,7 @@ class Models:
             if document is None or document["mlModelProfId"] != model.profile_id:
                 raise no_model(model.id)
             check_writable(model_of(document), result=result is not None)
-            change = {"_bytes": bytes_document(content), **_phase_change(result or {})}
+            change = {"_bytes": _bytes_document(content), **_phase_change(result or {})}
             await self._models.update_one({"_id": model.id}, {"$set": change}, session=session)
             await self._discards.withdraw(content.artifact_id, session)
             await self._discards.note(artifacts_of([document]), self._clock.now(), session)
@@ -232,7 +232,7 @@ def artifacts_of(documents: Iterable[Mapping[str, Any]]) -> set[str]:
     return {document["_bytes"]["id"] for document in documents if document.get("_bytes")}
 
 
-def bytes_document(content: ModelBytes) -> Document:
+def _bytes_document(content: ModelBytes) -> Document:
     return {"id": content.artifact_id, "size": content.size, "sha256": content.sha256}
 
 

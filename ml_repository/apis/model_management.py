@@ -65,7 +65,7 @@ API = Api(
             "GetMLModelsStorages",
             get_storages,
             query=(
-                Query("storage-ids", Array(Text(), metadata={"explode": True})),
+                Query("storage-ids", Array(Text())),
                 Query("profile-ids", Array(Text())),
                 Query("supp-feats", SupportedFeatures()),
             ),

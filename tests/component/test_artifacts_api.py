@@ -212,9 +212,35 @@ async def test_bytes_that_arrive_when_training_has_begun_are_dropped(
     with pytest.raises(Conflict) as refused:
         await repo.artifacts.put(model, *saved(tmp_path, safetensors()))
     assert refused.value.cause == "MODEL_IN_TRAINING"
-    repo.clock.advance(3600)
+    repo.clock.advance(3599)  # for all that the janitor knows, it is being written
+    await repo.models.remove_expired(repo.clock.now())
+    assert await repo.artifact_count() == 1
+    repo.clock.advance(1)
     await repo.models.remove_expired(repo.clock.now())
     assert await repo.artifact_count() == 0
+
+
+async def test_bytes_for_a_deleted_model_do_not_become_its_successors(
+    repo: Repository, tmp_path: Path
+) -> None:
+    """A file that was on its way when its model was deleted is not given to a new model with the same id."""
+    storage_id, _ = await repo.store(profile("m1"))
+    model = await repo.artifacts.writable(Caller("owner"), "m1")
+    await repo.call("DELETE", f"/mlr-mlmm/v1/storages/{storage_id}")
+    await repo.store(profile("m1"), subject="somebody else")
+    with pytest.raises(NotFound):
+        await repo.artifacts.put(model, *saved(tmp_path, safetensors()))
+    assert (await repo.get_bytes("m1", subject="somebody else"))[0] == 404
+
+
+async def test_the_janitor_leaves_stored_bytes_alone(repo: Repository) -> None:
+    """What was once uploaded is there as long as its model."""
+    await repo.store(profile("m1"))
+    content = safetensors()
+    await repo.put_bytes("m1", content)
+    repo.clock.advance(10**8)
+    await repo.models.remove_expired(repo.clock.now())
+    assert await repo.get_bytes("m1") == (200, content)
 
 
 def saved(directory: Path, content: bytes) -> tuple[Path, str]:

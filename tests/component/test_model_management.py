@@ -1,5 +1,6 @@
 """MLR_MLModelManagement over HTTP: storing models (TS 23.482 8.11.2, TS 29.482 6.2.1)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,12 @@ async def test_listing_shows_the_callers_own_storages(repo: Repository) -> None:
     """GET answers with the caller's storages: all, those with given ids, or those with given profiles."""
     one, first = await repo.store(profile("m1"))
     two, second = await repo.store(profile("m2"))
-    await repo.store(profile("m3"), subject="somebody else")
+    three, foreign = await repo.store(profile("m3"), subject="somebody else")
     assert sorted_by_model((await repo.call("GET", STORAGES))[2]) == [first, second]
-    by_ids = f"{STORAGES}?storage-ids={one}&storage-ids={two}&storage-ids=none"
+    by_ids = f"{STORAGES}?storage-ids={one}&storage-ids={two}&storage-ids=none&storage-ids={three}"
     assert sorted_by_model((await repo.call("GET", by_ids))[2]) == [first, second]
-    by_profile = f"{STORAGES}?profile-ids={second['mlModels'][0]['mlModelProfId']},none"
+    profile_ids = [found["mlModels"][0]["mlModelProfId"] for found in (second, foreign)]
+    by_profile = f"{STORAGES}?profile-ids={','.join(profile_ids)},none"
     assert (await repo.call("GET", by_profile))[2] == [second]
     assert (await repo.call("GET", f"{STORAGES}?storage-ids=none"))[::2] == (200, [])
 
@@ -104,6 +106,18 @@ async def test_an_id_in_use_is_refused_and_says_not_by_whom(repo: Repository) ->
     assert own[2] == foreign[2]
     assert "owner" not in str(foreign[2])
     assert await repo.models.get("m2") is None
+
+
+async def test_of_many_who_want_an_id_at_once_one_gets_it(repo: Repository) -> None:
+    """Storages that are created at the same time with one mlModelId: one is there, the others are refused."""
+    answers = await asyncio.gather(
+        *(
+            repo.call("POST", STORAGES, subject=f"val-{number}", json=storage(profile("m1")))
+            for number in range(8)
+        )
+    )
+    assert sorted(status for status, _, _ in answers) == [201] + [409] * 7
+    assert await repo.database["storages"].count_documents({}) == 1
 
 
 async def test_put_replaces_and_keeps_what_is_named_again(repo: Repository) -> None:
@@ -215,6 +229,17 @@ async def test_storing_again_renews(repo: Repository) -> None:
     await repo.call("PUT", f"{STORAGES}/{storage_id}", json=storage(expiring))
     repo.clock.advance(50)
     assert (await repo.call("GET", f"{STORAGES}/{storage_id}"))[0] == 200
+
+
+async def test_a_patch_that_names_no_models_does_not_renew(repo: Repository) -> None:
+    """Models that a PATCH leaves out stay as they are, with what is left of their duration."""
+    storage_id, _ = await repo.store(profile("m1", storeDiscReqs={"duration": 60}), profile("m2"))
+    repo.clock.advance(50)
+    addresses = {"mlModelsAddresses": [{"fqdn": "models.example.com"}]}
+    await repo.call("PATCH", f"{STORAGES}/{storage_id}", json=addresses)
+    repo.clock.advance(10)
+    _, _, body = await repo.call("GET", f"{STORAGES}/{storage_id}")
+    assert [found["mlModelInfo"]["mlModelId"] for found in body["mlModels"]] == ["m2"]
 
 
 async def test_an_expired_id_is_free(repo: Repository) -> None:

@@ -9,7 +9,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from aiohttp import web
-from sbi.spool import Spool
 
 from aimle_server import metrics
 from aimle_server.access import Access, open_access
@@ -51,6 +50,7 @@ from sbi.clock import Clock
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.outbound import Outbound, TargetPolicy
 from sbi.problems import problems
+from sbi.spool import Spool
 
 
 async def build_app(
@@ -260,7 +260,7 @@ async def _open_database(settings: Settings) -> AsyncIterator[Database]:
 def _policy(settings: Settings) -> TargetPolicy:
     return TargetPolicy(
         settings.targets.schemes,
-        tuple(map(ip_network, settings.targets.allow)),
+        tuple(map(ip_network, settings.allowed_targets)),
         tuple(map(ip_network, settings.targets.deny)),
     )
 

@@ -123,8 +123,7 @@ class Hfl:
 class Outbox:
     """`[outbox]`: how hard a notification is tried."""
 
-    attempts: int = setting(12, "how often a notification is tried before it is given up", at_least=1)
-    max_age: float = setting(86_400.0, "how old a notification may be when it is tried, in s", at_least=1)
+    max_age: float = setting(86_400.0, "how old a notification is given up that still fails, in s", at_least=1)
     backoff: float = setting(
         1.0, "pause after the first failure, in s; each further one doubles it", at_least=0.01
     )

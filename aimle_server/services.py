@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from aiohttp import web
-from sbi.spool import Spool
 
 from aimle_server.hfl.reports import Reports
 from aimle_server.procedures.client_discovery import ClientDiscovery
@@ -15,6 +14,7 @@ from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.service_operations import ServiceOperations
 from aimle_server.procedures.training_status import TrainingStatusReader
 from ml_repository.trainings import TrainingProfiles
+from sbi.spool import Spool
 
 
 @dataclass(frozen=True)

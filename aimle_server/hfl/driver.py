@@ -20,6 +20,7 @@ from aimle_server.hfl.members import MemberSelection, NotEnoughMembers
 from aimle_server.hfl.results import Results
 from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.hfl.training import Participant, Training
+from aimle_server.metrics import TRANSITIONS
 from aimle_server.notifications.dispatcher import Dispatcher
 from ml_repository.database import translate
 from ml_repository.outbox import Message
@@ -110,6 +111,7 @@ class Driver:
         while not await self._save(training, messages):
             await self._tools.clock.sleep(DATABASE_PAUSE)
         if training.state is not self.training.state:
+            TRANSITIONS.labels(training.state.value).inc()
             _log.info("training %s round %d: %s", training.training_id, training.round, training.state)
         self.training = training
         if messages:

@@ -12,8 +12,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sbi.transfer import TransferError, download
-
 from aimle_server.hfl.aggregation import StrategyState, WeightedUpdate, aggregate
 from aimle_server.hfl.strategies import strategy_for
 from aimle_server.hfl.training import Participant, Training
@@ -23,6 +21,7 @@ from ml_repository.models import Models
 from sbi.errors import Conflict, InvalidRequest
 from sbi.outbound import Outbound, TargetRefused
 from sbi.tensors import InvalidTensors, check_finite, check_update, describe, read, write
+from sbi.transfer import TransferError, download
 
 _CLIENT_PARAMETERS = ("localEpochs", "batchSize", "learningRate", "seed")
 

@@ -1,13 +1,14 @@
 """The part of a round that computes: model file in, evaluation, training, update file out. Runs in a thread."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aimle_client.runtime.report import finite
-from aimle_client.trainers.base import Trainer
+from aimle_client.trainers.base import Parameters, Trainer
 from sbi import tensors
 
 
@@ -47,8 +48,7 @@ def learn(
         obsolete: asked between the steps; when it says so, the rest is left out.
     """
     parameters, metadata = tensors.read(received)
-    evaluation = trainer.evaluate(parameters)
-    learned = Learned(evaluation.num_samples, finite(evaluation.metrics))
+    learned = _evaluate(trainer, parameters)
     if samples == 0 or obsolete():
         return learned
     fit = trainer.fit(parameters, _config(metadata, samples))
@@ -58,6 +58,14 @@ def learn(
     if not obsolete():
         tensors.write(update, fit.parameters, _metadata(learned, metadata))
     return learned
+
+
+def _evaluate(trainer: Trainer, parameters: Parameters) -> Learned:
+    """The trainer's evaluation, and with it `latency`: seconds that it took per sample on this device."""
+    began = time.perf_counter()
+    evaluation = trainer.evaluate(parameters)
+    latency = (time.perf_counter() - began) / max(1, evaluation.num_samples)
+    return Learned(evaluation.num_samples, {"latency": latency, **finite(evaluation.metrics)})
 
 
 def _config(metadata: Mapping[str, str], samples: int) -> dict[str, Any]:

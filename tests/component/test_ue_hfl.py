@@ -80,7 +80,9 @@ async def test_a_round_from_model_to_notification(
     assert metadata["aimle.training"] == "t-1"
     assert metadata["aimle.round"] == "1"
     assert (metadata["aimle.num_samples"], metadata["aimle.num_eval_samples"]) == ("7", "3")
-    assert json.loads(metadata["aimle.metrics"]) == {"accuracy": 0.987, "loss": 0.25}
+    measured = json.loads(metadata["aimle.metrics"])
+    assert measured == {"accuracy": 0.987, "loss": 0.25, "latency": measured["latency"]}
+    assert 0 < measured["latency"] < 1
     assert json.loads(metadata["aimle.fit_metrics"]) == {"loss": 0.125}
     assert trainer.configs == [{**PROFILE, "round": 1, "noDataSamp": 100}]
     assert not HflTrngNotify().validate(body)
@@ -92,7 +94,7 @@ async def test_a_round_from_model_to_notification(
             "round": 1,
             "numSamples": 7,
             "numEvalSamples": 3,
-            "metrics": {"accuracy": 0.987, "loss": 0.25},
+            "metrics": measured,
         },
     }
     await eventually(lambda: reports)
@@ -160,7 +162,7 @@ async def test_a_round_of_evaluation_only(
     """`noDataSamp` 0: metrics of the received model, no training, no update."""
     await subscribe(server, client, noDataSamp=0)
     (body,) = await eventually(lambda: server.notified(1))
-    assert body["aimle"]["metrics"] == {"accuracy": 0.987, "loss": 0.25}
+    assert body["aimle"]["metrics"].keys() == {"accuracy", "loss", "latency"}
     assert (body["aimle"]["numSamples"], body["aimle"]["numEvalSamples"]) == (0, 3)
     assert not trainer.configs
     assert not server.updates

@@ -1,0 +1,73 @@
+"""The headers of an upload: Content-Range (RFC 9110 14.5), Content-Length and Repr-Digest (RFC 9530)."""
+
+import re
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from sbi.digests import REPR_DIGEST, announced_sha256
+from sbi.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What the headers of an upload say.
+
+    Attributes:
+        start: where the body belongs; None: at the beginning, in place of what is there.
+        length: of the body, if they say.
+        total: of the whole, if they say.
+        sha256: of the whole, if they say.
+    """
+
+    start: int | None
+    length: int | None
+    total: int | None
+    sha256: str | None
+
+    def too_long(self, most: int) -> InvalidRequest | PayloadTooLarge:
+        """The error for a body with more bytes than announced, or, where nothing is announced, than `most`."""
+        if self.length is None:
+            return _too_large(most)
+        return InvalidRequest.of(hdrs.CONTENT_RANGE, f"the body has more than {self.length} bytes")
+
+
+def announced_upload(request: web.Request, most: int) -> Announced:
+    """What the request announces.
+
+    Raises:
+        InvalidRequest: a header cannot be read, or contradicts another; its name is in the error.
+        PayloadTooLarge: more than `most` bytes.
+        UnsupportedMediaType: a content coding.
+    """
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        raise UnsupportedMediaType("a model is sent without content coding")
+    try:
+        sha256 = announced_sha256(request.headers)
+    except ValueError as error:
+        raise InvalidRequest.of(REPR_DIGEST, str(error)) from error
+    start, length, total = None, request.content_length, request.content_length
+    if hdrs.CONTENT_RANGE in request.headers:
+        start, length, total = _read_range(request)
+    if total is not None and total > most:
+        raise _too_large(most)
+    return Announced(start, length, total, sha256)
+
+
+def _read_range(request: web.Request) -> tuple[int, int, int]:
+    """Start, length and total of `Content-Range`."""
+    found = _CONTENT_RANGE.fullmatch(request.headers[hdrs.CONTENT_RANGE])
+    if found is None:
+        raise InvalidRequest.of(hdrs.CONTENT_RANGE, "not `bytes first-last/total`")
+    first, last, total = map(int, found.groups())
+    if not first <= last < total:
+        raise InvalidRequest.of(hdrs.CONTENT_RANGE, "first, last and total are not in order")
+    if request.content_length not in (None, last - first + 1):
+        raise InvalidRequest.of(hdrs.CONTENT_RANGE, "another length than Content-Length")
+    return first, last - first + 1, total
+
+
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"at most {most} bytes are taken")

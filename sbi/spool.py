@@ -1,0 +1,218 @@
+"""Uploads of model files, collected on disk: whole, or on from where the last attempt stopped.
+
+A `PUT` without `Content-Range` begins anew. With `Content-Range: bytes first-last/total` (RFC 9110 14.5) it
+goes on at `first`, which must be the number of bytes that are here (`Upload-Offset`). `Repr-Digest` (RFC 9530)
+is checked when the last byte is here. An upload that breaks off keeps what came, also across a restart.
+
+One request at a time writes an upload. A newer one takes the older one's place and closes its connection: a
+client whose network changed comes back long before its old connection is known to be dead.
+"""
+
+import asyncio
+import errno
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from aiohttp import hdrs, web
+
+from sbi.announced import Announced, announced_upload
+from sbi.digests import REPR_DIGEST
+from sbi.errors import (
+    Conflict,
+    InvalidRequest,
+    RangeNotSatisfiable,
+    Unavailable,
+)
+from sbi.hashed_file import BLOCK, HashedFile, appending
+
+_BROKEN = (ConnectionError, aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError)
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True)
+class Received:
+    """A complete upload.
+
+    Attributes:
+        path: the file; no later upload writes to it or removes it.
+        size: bytes.
+        sha256: of the file, in hexadecimal.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The least that a sender must do; a slower one gets 408 and may go on later.
+
+    Attributes:
+        bytes: at least so many must arrive
+        seconds: in each period of so many seconds.
+    """
+
+    bytes: int = 20_000
+    seconds: float = 20.0
+
+
+PACE = Pace()
+
+
+@dataclass
+class _Turn:
+    """Who writes an upload, and how many wait for that."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    newest: asyncio.BaseTransport | None = None
+    users: int = 0
+
+
+class Spool:
+    """A directory of uploads; each has a key, which may be any text.
+
+    Args:
+        directory: made when first needed; nothing else may be in it.
+        max_bytes: the most that one upload may have.
+        pace: how slowly one may arrive.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int, pace: Pace = PACE) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._pace = pace
+        self._turns: dict[str, _Turn] = {}
+        self._complete: dict[str, Path] = {}
+
+    async def receive(self, key: str, request: web.Request, *, limit: int | None = None) -> Received | None:
+        """Take in the request's body; None while later bytes of the upload are still missing.
+
+        `limit` is for an upload that may have fewer bytes than others. The complete file is the caller's to
+        `take` or to `discard`, with no `await` in between.
+
+        Raises:
+            InvalidRequest: a header is wrong, the body broke off, is not as long as announced or, which drops
+                it, has another digest.
+            PayloadTooLarge: more is announced, or sent, than is allowed.
+            RangeNotSatisfiable: the body does not begin at the offset that the error carries.
+            UnsupportedMediaType: the body has a content coding.
+            Conflict: a newer request has taken over.
+            Unavailable: the disk is full.
+            aiohttp.web.HTTPRequestTimeout: the body comes too slowly.
+        """
+        most = self._max_bytes if limit is None else min(limit, self._max_bytes)
+        announced = announced_upload(request, most)
+        await asyncio.to_thread(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+        async with self._turn(key, request):
+            offset = self.offset(key)
+            if announced.start not in (None, offset):
+                raise RangeNotSatisfiable(f"this upload goes on at byte {offset}", offset)
+            try:
+                async with appending(self._part(key), announced.start or 0) as file:
+                    await self._fill(file, request, announced, most)
+            except OSError as error:
+                if error.errno in _DISK_FULL:
+                    raise Unavailable("there is no room for this upload now", retry_after=60) from error
+                raise
+            return self._finish(key, file, announced)
+
+    def offset(self, key: str) -> int:
+        """How many bytes of an unfinished upload are here; 0 if there is none."""
+        try:
+            return self._part(key).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def take(self, key: str) -> Path:
+        """The file that `receive` completed, which is the caller's from now on, to move or to remove."""
+        return self._complete.pop(key)
+
+    def discard(self, key: str) -> None:
+        """Remove the file that `receive` completed, or else the bytes of an unfinished upload."""
+        self._complete.pop(key, self._part(key)).unlink(missing_ok=True)
+
+    async def sweep(self, max_age: float) -> int:
+        """Remove what nobody has written to for `max_age` seconds; how many files those were."""
+        return await asyncio.to_thread(self._sweep, time.time() - max_age)
+
+    def _sweep(self, before: float) -> int:
+        removed = 0
+        for path in self._directory.glob("*"):
+            with suppress(FileNotFoundError):  # its upload ended a moment ago
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _part(self, key: str) -> Path:
+        return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.part"
+
+    @asynccontextmanager
+    async def _turn(self, key: str, request: web.Request) -> AsyncIterator[None]:
+        """While this request alone writes the upload."""
+        turn = self._turns.setdefault(key, _Turn())
+        mine, older, turn.newest = request.transport, turn.newest, request.transport
+        turn.users += 1
+        try:
+            if isinstance(older, asyncio.WriteTransport) and older is not mine:
+                older.abort()
+            async with turn.lock:
+                if turn.newest is not mine:
+                    raise Conflict("a newer request goes on with this upload")
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[key]
+
+    async def _fill(self, file: HashedFile, request: web.Request, announced: Announced, most: int) -> None:
+        begin = file.size
+        end = most if announced.length is None else begin + announced.length
+        block, more = bytearray(), True
+        try:
+            while more:
+                more = await _gather(request.content, block, self._pace)
+                if file.size + len(block) > end:
+                    block.clear()
+                    raise announced.too_long(most)
+                full, block = block, bytearray()
+                await file.append(full)
+        finally:
+            await file.append(block)  # what came before it broke off
+        if announced.length is not None and file.size < end:
+            raise InvalidRequest.of(hdrs.CONTENT_RANGE, f"the body has only {file.size - begin} bytes")
+
+    def _finish(self, key: str, file: HashedFile, announced: Announced) -> Received | None:
+        if announced.total is not None and file.size < announced.total:
+            return None
+        if announced.sha256 not in (None, file.sha256):
+            self._part(key).unlink()
+            raise InvalidRequest.of(REPR_DIGEST, "the bytes that came have another digest and were dropped")
+        path = self._directory / f"{secrets.token_hex(16)}.complete"
+        self._part(key).rename(path)
+        self._complete[key] = path
+        return Received(path, file.size, file.sha256)
+
+
+async def _gather(content: aiohttp.StreamReader, block: bytearray, pace: Pace) -> bool:
+    """Add to `block` what comes, until it is worth writing or the pace's time is over; False: that was all."""
+    try:
+        async with asyncio.timeout(pace.seconds):
+            while len(block) < BLOCK:
+                data = await content.read(BLOCK - len(block))
+                if not data:
+                    return False
+                block += data
+    except TimeoutError as error:
+        if len(block) < pace.bytes:
+            raise web.HTTPRequestTimeout from error
+    except _BROKEN as error:
+        raise InvalidRequest("the body broke off") from error
+    return True

@@ -1,0 +1,203 @@
+"""Model files from and to other parties: streamed, taken up again after an interruption, checked by digest.
+
+`download` writes to `<name>.part` beside the target and goes on there with `Range` and `If-Range`, also after
+a restart of this process. `upload` asks with `HEAD` how much has arrived (`Upload-Offset`) and sends the rest
+with `Content-Range`.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiohttp import hdrs
+
+from sbi.clock import Clock
+from sbi.digests import sha256_of
+from sbi.hashed_file import BLOCK, HashedFile, appending, undisturbed
+from sbi.partial import Partial, Version
+from sbi.patience import (
+    COME_AGAIN,
+    PATIENCE,
+    CorruptTransfer,
+    Interrupted,
+    Patience,
+    Retries,
+    TransferError,
+    TransferRefused,
+    TransferTooLarge,
+)
+from sbi.sending import Answer, Progress, Sending, tell
+
+__all__ = [
+    "Answer",
+    "CorruptTransfer",
+    "Downloaded",
+    "Patience",
+    "Progress",
+    "TransferError",
+    "TransferRefused",
+    "TransferTooLarge",
+    "download",
+    "upload",
+]
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A file that has arrived.
+
+    Attributes:
+        path: where it is.
+        size: bytes.
+        sha256: in hexadecimal.
+        headers: of the answer that brought its last byte.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    headers: Mapping[str, str]
+
+
+async def download(
+    session: aiohttp.ClientSession,
+    url: str,
+    path: Path,
+    *,
+    headers: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    max_bytes: int | None = None,
+    patience: Patience = PATIENCE,
+    clock: Clock | None = None,
+) -> Downloaded:
+    """Get a file; `path` appears when it is whole and has the digest that the other side announced.
+
+    Raises:
+        CorruptTransfer: another digest; what came is removed.
+        TransferRefused: an answer that will not change.
+        TransferTooLarge: more than `max_bytes`.
+        TransferError: interrupted too often; what came stays for the next call.
+    """
+    partial = await undisturbed(Partial.of, path)
+    retries = Retries(patience, clock)
+    while True:
+        before = partial.size
+        try:
+            file, last = await _get(session, url, partial, dict(headers or {}), progress, max_bytes, patience)
+            break
+        except Interrupted as interrupted:
+            await retries.wait(interrupted, progress=partial.size >= before + BLOCK)
+    await undisturbed(partial.complete, file.sha256)
+    return Downloaded(path, file.size, file.sha256, last)
+
+
+async def _get(
+    session: aiohttp.ClientSession,
+    url: str,
+    partial: Partial,
+    headers: dict[str, str],
+    progress: Progress | None,
+    max_bytes: int | None,
+    patience: Patience,
+) -> tuple[HashedFile, Mapping[str, str]]:
+    """One attempt to get what is missing."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience.stall, sock_read=patience.stall)
+    headers |= {hdrs.ACCEPT_ENCODING: "identity", **partial.conditions()}
+    try:
+        async with session.get(url, headers=headers, timeout=timeout) as response:
+            version, start = _judge(response, partial)
+            most = version.size if max_bytes is None else max_bytes
+            if most is not None and (version.size or 0) > most:
+                raise TransferTooLarge(f"the file has {version.size} bytes, at most {most} are taken")
+            await undisturbed(partial.begin, version, start)
+            async with appending(partial.path, start) as file:
+                await _save(response.content, file, partial, progress, most)
+            return file, response.headers
+    except aiohttp.InvalidURL as error:
+        raise TransferError("the address is not one") from error
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        raise Interrupted("the connection broke or could not be made") from error
+
+
+def _judge(response: aiohttp.ClientResponse, partial: Partial) -> tuple[Version, int]:
+    """Which version the answer brings, and from which byte on."""
+    if response.status in COME_AGAIN:
+        raise Interrupted.by(response.status, response.headers)
+    if response.status == 416:
+        partial.drop()
+        raise Interrupted("the other side has another file now")
+    if response.status not in (200, 206):
+        raise TransferRefused(response.status)
+    try:
+        version = Version.of(response.headers)
+    except ValueError as error:
+        raise TransferError(f"the answer cannot be read: {error}") from error
+    if response.status == 200:
+        return version, 0
+    if not partial.continued_by(version, response.headers):
+        partial.drop()
+        raise Interrupted("the answer does not go on where the last one stopped")
+    return version, partial.start
+
+
+async def _save(
+    content: aiohttp.StreamReader,
+    file: HashedFile,
+    partial: Partial,
+    progress: Progress | None,
+    most: int | None,
+) -> None:
+    block = bytearray()
+    try:
+        async for data in content.iter_any():
+            block += data
+            if most is not None and file.size + len(block) > most:
+                block.clear()
+                raise TransferTooLarge(f"more than {most} bytes came")
+            if len(block) >= BLOCK:
+                full, block = block, bytearray()
+                await file.append(full)
+                tell(progress, file.size, partial.version.size)
+    finally:
+        await file.append(block)
+        partial.size = file.size
+        tell(progress, file.size, partial.version.size)
+
+
+async def upload(
+    session: aiohttp.ClientSession,
+    url: str,
+    path: Path,
+    *,
+    headers: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    patience: Patience = PATIENCE,
+    clock: Clock | None = None,
+) -> Answer:
+    """PUT a file, whatever the answer then is; only what may be repeated is.
+
+    When the connection breaks after the last byte and before the answer, the file may be sent a second time.
+
+    Raises:
+        TransferError: interrupted too often.
+        FileNotFoundError: there is no such file.
+    """
+    with closing(await undisturbed(path.open, "rb", buffering=0)) as file:
+        sending = Sending(
+            session, url, file, await undisturbed(sha256_of, file), dict(headers or {}), progress
+        )
+        retries, offset, reached = Retries(patience, clock), 0, 0
+        while True:
+            try:
+                answer = await sending.put(offset, patience.stall)
+                if answer.status == 416:
+                    raise Interrupted("the other side is at another byte")
+                if answer.status not in COME_AGAIN:
+                    return answer
+                raise Interrupted.by(answer.status, answer.headers)
+            except Interrupted as interrupted:
+                await retries.wait(interrupted, progress=offset >= reached + BLOCK)
+            reached = max(reached, offset)
+            offset = await sending.arrived(patience.stall)

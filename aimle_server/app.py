@@ -8,7 +8,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from aimle_server import metrics
 from aimle_server.access import Access, open_access
@@ -133,6 +133,7 @@ class _Server:
             app[TOKEN_SERVICE] = self.access.token_service
             mount(app, [OAUTH_API])
         mount(app, SERVED_APIS)
+        app.on_response_prepare.append(_hide_versions)
         app.cleanup_ctx.append(self._background)
         return app
 
@@ -270,6 +271,11 @@ def _lifetimes(settings: Settings) -> Lifetimes:
         timedelta(seconds=settings.registration.default_lifetime),
         timedelta(seconds=settings.registration.max_lifetime),
     )
+
+
+async def _hide_versions(_request: web.Request, response: web.StreamResponse) -> None:
+    """aiohttp would name itself and Python with their versions."""
+    response.headers[hdrs.SERVER] = "aimle-server"
 
 
 def _new_id() -> str:

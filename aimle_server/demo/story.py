@@ -72,7 +72,8 @@ async def _run(console: Console) -> float:
 async def _train(val: ValServer, console: Console) -> str:
     """Discovery, selection, training; the id of the model in the ML repository."""
     criteria = discovery_criteria(SERVICE, datasets=["digits"])
-    await _until_registered(val, criteria)
+    found = await _discover(val, criteria)
+    console.print(f"discovered {len(found)} clients that hold the data set: {', '.join(found)}")
     chosen = await val.select(criteria, req_num=CLIENTS, min_num=CLIENTS - 2)
     console.print(f"selected {len(chosen.clients)} clients, client set {chosen.client_set}")
     first = MLP.initial_parameters(PIXELS, CLASSES, hidden=HIDDEN, seed=SEED)
@@ -94,13 +95,14 @@ async def _train(val: ValServer, console: Console) -> str:
     return last.output_model_id
 
 
-async def _until_registered(val: ValServer, criteria: dict[str, object], seconds: float = 30) -> None:
-    """Discover until every client is there."""
+async def _discover(val: ValServer, criteria: dict[str, object], seconds: float = 30) -> Sequence[str]:
+    """Every client, once all have registered."""
     deadline = time.monotonic() + seconds
-    while len((await val.discover(criteria)).clients) < CLIENTS:
+    while len(found := (await val.discover(criteria)).clients) < CLIENTS:
         if time.monotonic() > deadline:
             raise DemoError(f"not all {CLIENTS} clients registered within {seconds:.0f} s")
         await asyncio.sleep(0.1)
+    return found
 
 
 async def _follow(training: Training, console: Console) -> list[TrainingEvent]:

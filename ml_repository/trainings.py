@@ -1,7 +1,8 @@
 """Trainings as documents: written by compare-and-set, driven by whoever holds the lease (TS 23.482 8.3, 8.12).
 
 A document is what the engine says a training is, plus `_holder` and `_lease_until` (who drives it, until
-when), `_open` (not ended) and `_keys` (the capability keys of its participants). `version` counts the writes.
+when), `_open` (not ended, or not cleaned up yet) and `_keys` (the capability keys of its participants).
+`version` counts the writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,9 +61,7 @@ class Trainings:
         """A training of the owner's that begins with this model and has not ended."""
         return await self._collection.find_one({"owner": owner, "model_id": model_id, "_open": True})
 
-    async def save(
-        self, document: Document, version: int, holder: str, messages: Sequence[Message], is_open: bool
-    ) -> None:
+    async def save(self, document: Document, version: int, holder: str, messages: Sequence[Message]) -> None:
         """Write the training and the notifications it causes, both or neither.
 
         Args:
@@ -73,7 +72,7 @@ class Trainings:
             LeaseLost: the stored training is not at `version`, or `holder` does not hold it.
         """
         guard = {"_id": document["_id"], "version": version, "_holder": holder}
-        change = {"$set": document | {"_open": is_open}}
+        change = {"$set": document}
 
         async def write(session: Session | None) -> None:
             result = await self._collection.update_one(guard, change, session=session)
@@ -86,6 +85,11 @@ class Trainings:
             await self._database.run_in_transaction(write)
         else:
             await write(None)
+
+    async def close(self, holder: str, training_id: str) -> None:
+        """Nothing is left to do for a training that has ended: nobody takes it over."""
+        mine = {"_id": training_id, "_holder": holder}
+        await self._collection.update_one(mine, {"$set": {"_open": False}})
 
     async def claim(self, holder: str, now: datetime, until: datetime, limit: int) -> list[Document]:
         """Take over open trainings whose lease has run out; returns those that this call got."""

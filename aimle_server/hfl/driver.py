@@ -78,9 +78,12 @@ class Driver:
     async def run(self) -> None:
         """Return when the training has ended and its clients are told, or another server has taken it over."""
         try:
+            await self._handle(await self._inbox.get())
             while not self.training.terminal:
                 await self._handle(await self._inbox.get())
-            await asyncio.gather(*self._tasks)
+            # Among them is work that the end has cancelled, which must not end the rest.
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tools.trainings.close(self._tools.holder, self.training.training_id)
         except LeaseLost:
             _log.warning("training %s is driven elsewhere now", self.training.training_id)
         finally:
@@ -89,7 +92,7 @@ class Driver:
 
     async def _handle(self, event: events.Event) -> None:
         step = advance(self.training, event, self._tools.clock.now())
-        if step.training is self.training:
+        if step.training is self.training and not step.effects:
             return
         if _durable(step.training) != _durable(self.training):
             await self._commit(step.training, step.effects)
@@ -125,7 +128,6 @@ class Driver:
                 self.training.version,
                 self._tools.holder,
                 messages,
-                not training.terminal,
             )
         except PyMongoError as error:
             if translate(error) is None:

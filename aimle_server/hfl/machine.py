@@ -103,7 +103,7 @@ def _numbered(step: Step) -> Step:
 
 def _advance(training: Training, event: Event, now: datetime) -> Step:
     if training.terminal:
-        return Step(training)
+        return Step(training, _leaving(training) if isinstance(event, Resumed) else ())
     match event:
         case Resumed():
             return _resume(training)

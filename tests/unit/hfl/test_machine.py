@@ -294,3 +294,14 @@ def test_a_step_outside_the_table_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(TRANSITIONS, State.SELECTING, frozenset())  # type: ignore[arg-type]
     with pytest.raises(ForbiddenTransitionError, match="SELECTING -> FAILED"):
         advance(training(state=State.SELECTING), events.Broken("x"), NOW)
+
+
+def test_an_end_is_tidied_up_again_by_whoever_takes_over() -> None:
+    """A server that dies right after the end leaves telling the clients, and cleaning up, to the next one."""
+    history = begun().round(1, 0.95).play(events.Stored())
+    assert history.training.state is State.COMPLETED
+    told = len(history.notifications)
+    history.play(events.Resumed())
+    assert len(history.effect(events.Withdraw).participants) == 4
+    assert history.effect(events.CleanUp) == events.CleanUp()
+    assert len(history.notifications) == told

@@ -1,6 +1,9 @@
 """JSON in: read once, parsed strictly, validated by a schema, refused with the attribute's name."""
 
 import json
+import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -9,7 +12,10 @@ from marshmallow import Schema, ValidationError
 from sbi.errors import InvalidParam, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
 _INT64 = 2**63
+_INT64_DIGITS = 20
 _MAX_DEPTH = 64
+_MOST_NAMED = 100
+"""Wrong attributes named in one answer, which would otherwise be many times as large as the request."""
 
 
 async def read_json(request: web.Request, content_type: str) -> Any:
@@ -20,20 +26,28 @@ async def read_json(request: web.Request, content_type: str) -> Any:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise PayloadTooLarge("the body is larger than this server takes") from error
+    except web.RequestPayloadError as error:
+        raise InvalidRequest("the body broke off, or is not in its Content-Encoding") from error
     return parse_json(raw, "")
 
 
 def parse_json(raw: bytes | str, param: str) -> Any:
-    """Strict JSON: no NaN, nothing the database cannot hold, bounded depth; errors name `param`."""
+    """Strict JSON in UTF-8: no NaN, nothing the database cannot hold, bounded depth; errors name `param`."""
     try:
-        value = json.loads(raw, parse_constant=_no_constant)
+        text = raw if isinstance(raw, str) else raw.decode()
+        value = json.loads(text, parse_constant=_no_constant, parse_int=_integer)
         _check_storable(value, 0)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else f"not valid JSON: {error}"
-        raise InvalidRequest(
-            f"{param or 'body'}: {reason}", [InvalidParam(param, reason)] if param else ()
-        ) from error
+    except RecursionError as error:
+        raise _refusal(param, "nested too deeply") from error
+    except UnicodeError as error:  # its own words are those of Python's codecs
+        raise _refusal(param, "not valid JSON: text that is not Unicode in UTF-8") from error
+    except ValueError as error:
+        raise _refusal(param, f"not valid JSON: {error}") from error
     return value
+
+
+def _refusal(param: str, reason: str) -> InvalidRequest:
+    return InvalidRequest.of(param, reason) if param else InvalidRequest(f"body: {reason}")
 
 
 def load(schema: Schema, data: Any, prefix: str = "") -> Any:
@@ -41,22 +55,22 @@ def load(schema: Schema, data: Any, prefix: str = "") -> Any:
     try:
         return schema.load(data)
     except ValidationError as error:
-        params = [InvalidParam(pointer, reason) for pointer, reason in _flatten(error.messages, prefix)]
+        wrong = islice(_flatten(error.messages, prefix), _MOST_NAMED)
+        params = [InvalidParam(pointer, reason) for pointer, reason in wrong]
         names = ", ".join(param.param or "body" for param in params)
         raise InvalidRequest(f"wrong or missing: {names}", params) from error
 
 
-def _flatten(messages: Any, pointer: str) -> list[tuple[str, str]]:
+def _flatten(messages: Any, pointer: str) -> Iterator[tuple[str, str]]:
     """marshmallow's nested messages as (JSON pointer, reason); errors of the whole object point at it."""
     if isinstance(messages, dict):
-        return [
-            pair
-            for key, nested in messages.items()
-            for pair in _flatten(nested, pointer if key == "_schema" else f"{pointer}/{_escape(key)}")
-        ]
-    if isinstance(messages, list):
-        return [pair for message in messages for pair in _flatten(message, pointer)]
-    return [(pointer, str(messages))]
+        for key, nested in messages.items():
+            yield from _flatten(nested, pointer if key == "_schema" else f"{pointer}/{_escape(key)}")
+    elif isinstance(messages, list):
+        for message in messages:
+            yield from _flatten(message, pointer)
+    else:
+        yield pointer, str(messages)
 
 
 def _escape(key: object) -> str:
@@ -67,22 +81,28 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _integer(digits: str) -> int:
+    # Counted first: Python takes long for thousands of digits, and refuses in its own words.
+    value = int(digits) if len(digits) <= _INT64_DIGITS else _INT64
+    if not -_INT64 <= value < _INT64:
+        raise ValueError("an integer does not fit 64 bits")
+    return value
+
+
 def _check_storable(value: Any, depth: int) -> None:
-    """Refuse what parses but cannot be stored: 65-bit integers, lone surrogates, bottomless nesting."""
+    """Refuse what parses but cannot be stored: infinity, lone surrogates, names with NUL, bottomless nesting."""
     if depth > _MAX_DEPTH:
         raise RecursionError
     match value:
-        case bool() | None:
-            return
-        case int() if not -_INT64 <= value < _INT64:
-            raise ValueError(f"{value} does not fit 64 bits")
-        case float() if value in (float("inf"), float("-inf")):
+        case float() if math.isinf(value):
             raise ValueError("a number is out of range")
         case str():
-            value.encode()  # UnicodeEncodeError is a ValueError
+            value.encode()
         case dict():
-            for key, item in value.items():
-                key.encode()
+            for name, item in value.items():
+                name.encode()
+                if "\0" in name:
+                    raise ValueError("a name has a NUL character")
                 _check_storable(item, depth + 1)
         case list():
             for item in value:

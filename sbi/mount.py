@@ -50,8 +50,15 @@ def _endpoint(api: Api, operation: Operation) -> Callable[[web.Request], Awaitab
 
 
 def api_root(request: web.Request) -> str:
-    """apiRoot (TS 29.501 4.4.1) under which the caller reached us."""
-    return request.config_dict[PUBLIC_URL] or str(request.url.origin())
+    """apiRoot (TS 29.501 4.4.1) under which the caller reached us.
+
+    Raises:
+        InvalidRequest: there is no PUBLIC_URL, and the request's Host header is not a host.
+    """
+    try:
+        return request.config_dict[PUBLIC_URL] or str(request.url.origin())
+    except ValueError as error:
+        raise InvalidRequest.of("Host", "not the name or address of a host") from error
 
 
 def _parameter(request: web.Request, param: Query) -> Any:

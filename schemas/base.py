@@ -224,6 +224,15 @@ class Map(fields.Dict):
         if min_properties:
             self.validators.append(validate.Length(min=min_properties))
 
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+        except ValidationError as error:
+            if not isinstance(error.messages, dict):
+                raise
+            # marshmallow puts a "value" between, where the pointer to a wrong attribute has nothing.
+            raise ValidationError({name: both["value"] for name, both in error.messages.items()}) from error
+
 
 class Union(fields.Field[Json]):
     """An object of one of several types, told apart by the value of one attribute.

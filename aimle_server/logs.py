@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sbi.clock import to_wire
 
@@ -66,6 +67,13 @@ def configure(level: str) -> None:
     # On DEBUG these write whole commands and requests, with documents and addresses in them.
     for name in ("pymongo", "aiohttp"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.getLogger("aiohttp.server").addFilter(_is_no_broken_request)
+
+
+def _is_no_broken_request(record: logging.LogRecord) -> bool:
+    """False for a request that is no HTTP: its record quotes it, and the access log has its 400 anyway."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
 def _template(request: web.BaseRequest) -> str:

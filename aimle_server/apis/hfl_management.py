@@ -61,9 +61,10 @@ async def get_model(call: Call) -> web.StreamResponse:
 
 async def put_update(call: Call) -> web.Response:
     """A participant's update, whole or from where the last attempt stopped."""
-    services, key, number = call[SERVICES], call.path("key"), _round(call)
-    seat = services.reports.seat(key, number)
-    name = _upload_name(key, seat.training.round)
+    services, key = call[SERVICES], call.path("key")
+    # Where the address names no round, it is the one that runs now, not the one at the end of the upload.
+    number = services.reports.seat(key, _round(call)).training.round
+    name = _upload_name(key, number)
     received = await services.update_spool.receive(name, call.request)
     if received is not None:
         await services.reports.update(key, number, services.update_spool.take(name))

@@ -4,7 +4,7 @@ The weight of an update is the number of samples that its file's metadata names.
 then the number counts that it was asked to train on. A notification without an update is legal.
 """
 
-import math
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,16 @@ from sbi.errors import Conflict, InvalidRequest
 
 MOST_SAMPLES = 2**31 - 1
 
-METRICS = ("accuracy", "precision", "recall", "f1", "mse", "mae", "loss", "latency")
-"""Metrics that are pooled; whatever else a client names is its own affair."""
+_ANY = 1e100
+_METRICS: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1"), (0.0, 1.0)),
+    **dict.fromkeys(("mse", "mae", "latency"), (0.0, _ANY)),
+    "loss": (-_ANY, _ANY),
+}
+"""The metrics that are pooled, from where to where one can be; whatever else a client names is its own affair.
+
+Without bounds one client could end everybody's training by a score that none can have, or a mean by overflow.
+"""
 
 _WIRE_METRICS = {
     "modelPrecision": "precision",
@@ -53,15 +61,24 @@ class Reports:
         training = self.seat(key, round_number).training
         return await self._files.fetch(training, training.round)
 
-    async def update(self, key: str, round_number: int | None, uploaded: Path) -> None:
-        """Keep a complete upload as the participant's update.
+    async def update(self, key: str, round_number: int, uploaded: Path) -> None:
+        """Keep a complete upload as the participant's update; the file is used up, whatever happens.
 
         Raises:
-            InvalidRequest: it is not an update of this model, or its sample count is no count.
+            InvalidRequest: it is not an update of this model, or its sample count is no count;
+            NotFound, Conflict: as for `seat`.
         """
-        seat = self.seat(key, round_number)
-        metadata = await self._files.accept(seat.training, seat.participant, uploaded)
-        seat.driver.updates[key] = (seat.training.round, _sample_count(metadata, seat.training.request))
+        try:
+            seat = self.seat(key, round_number)
+            training = seat.training
+            metadata = await self._files.check(training, uploaded)
+            samples = _sample_count(metadata, training.request)
+            # Checking took its time. From here on there is no await: the round may close at any.
+            self.seat(key, round_number)
+            self._files.keep(training, seat.participant, uploaded)
+            seat.driver.updates[key] = (round_number, samples)
+        finally:
+            await asyncio.to_thread(uploaded.unlink, missing_ok=True)
 
     async def notify(self, key: str, round_number: int, body: Mapping[str, Any]) -> None:
         """Take a participant's HflReport; one that comes late or again changes nothing."""
@@ -81,7 +98,7 @@ def _sample_count(metadata: Mapping[str, str], request: Mapping[str, Any]) -> in
     text = metadata.get("aimle.num_samples")
     if text is None:
         return int(request.get("dataSamples", 1))
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= MOST_SAMPLES):
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) <= MOST_SAMPLES):
         raise InvalidRequest.of("aimle.num_samples", f"not a number from 1 to {MOST_SAMPLES}")
     return int(text)
 
@@ -91,5 +108,10 @@ def _metrics(output: Mapping[str, Any], precise: Mapping[str, float]) -> dict[st
     metrics = {name: output[wire] for wire, name in _WIRE_METRICS.items() if wire in output}
     if "modelAccuracy" in output:
         metrics["accuracy"] = output["modelAccuracy"] / 100
-    metrics |= {name: precise[name] for name in METRICS if name in precise}
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    metrics |= {name: precise[name] for name in _METRICS if name in precise}
+    return {name: float(value) for name, value in metrics.items() if _is_possible(name, value)}
+
+
+def _is_possible(name: str, value: float) -> bool:
+    least, most = _METRICS[name]
+    return least <= value <= most

@@ -107,19 +107,20 @@ class RoundFiles:
         except (TransferError, TargetRefused) as error:
             raise Conflict(f"the model cannot be fetched from its mlModelLoc: {error}") from error
 
-    async def accept(self, training: Training, participant: Participant, uploaded: Path) -> dict[str, str]:
-        """Check an uploaded update and keep it for the running round; returns its metadata.
+    async def check(self, training: Training, uploaded: Path) -> dict[str, str]:
+        """The metadata of an uploaded update of the running round's model.
 
         Raises:
-            InvalidRequest: it is not an update of this round's model; the reason names the tensor.
+            InvalidRequest: it is not one; the reason names the tensor.
         """
-        target = self.update(training, participant)
         try:
-            return await asyncio.to_thread(_accept, uploaded, self.model(training, training.round), target)
+            return await asyncio.to_thread(_check, uploaded, self.model(training, training.round))
         except InvalidTensors as error:
             raise InvalidRequest(str(error), cause="INVALID_UPDATE") from error
-        finally:
-            await asyncio.to_thread(uploaded.unlink, missing_ok=True)
+
+    def keep(self, training: Training, participant: Participant, uploaded: Path) -> None:
+        """Take a checked update into the running round, in place of the participant's earlier one."""
+        uploaded.replace(self.update(training, participant))
 
     async def aggregate(self, training: Training) -> None:
         """Make the next round's model from the running round's updates, and its checkpoint."""
@@ -211,9 +212,8 @@ def _rewrite(origin: Path, path: Path, metadata: dict[str, str]) -> None:
     write(path, tensors, metadata)
 
 
-def _accept(uploaded: Path, reference: Path, target: Path) -> dict[str, str]:
+def _check(uploaded: Path, reference: Path) -> dict[str, str]:
     file = describe(uploaded)
     check_update(file, describe(reference))
     check_finite(file)
-    uploaded.replace(target)
     return dict(file.metadata)

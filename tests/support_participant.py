@@ -1,0 +1,171 @@
+"""An AIMLE client by hand: it knows the standard's APIs and nothing of the SDK, so that tests can misbehave."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from safetensors.numpy import save
+
+from tests.support import eventually
+from tests.support_training import SERVICE
+
+Answer = tuple[int, Any, Mapping[str, str]]
+
+
+@dataclass
+class Participant:
+    """A registered client that joins everything, takes every subscription and does nothing by itself.
+
+    Attributes:
+        server: apiRoot of its AIMLE server.
+        name: its AIMLE client id.
+        operations: bodies of START and STOP, in order.
+        subscription: the HflTrngSub as it stands; None: none, or withdrawn.
+        rounds: how often it was asked for a round.
+    """
+
+    server: str
+    name: str
+    session: aiohttp.ClientSession
+    operations: list[Any] = field(default_factory=list)
+    subscription: dict[str, Any] | None = None
+    rounds: int = 0
+    uri: str = ""
+
+    @property
+    def model_url(self) -> str:
+        """Where the round's model is."""
+        return str(self._subscribed["aimlMdlInfo"]["mlModelLoc"]["uri"])
+
+    @property
+    def notif_uri(self) -> str:
+        """Where the round's notification goes."""
+        return str(self._subscribed["notifUri"])
+
+    @property
+    def update_url(self) -> str:
+        """Where the round's update goes."""
+        return self.notif_uri.replace("/notifications", "/update")
+
+    @property
+    def aggregation_uri(self) -> str:
+        """`mlMdAggregUri` of the START: all that the standard has."""
+        starts = [body for body in self.operations if body["servOpMode"] == "START"]
+        return str(starts[-1]["servOpInfo"]["mlMdAggregUri"])
+
+    @property
+    def _subscribed(self) -> dict[str, Any]:
+        assert self.subscription is not None
+        return self.subscription
+
+    async def asked(self, times: int = 1) -> None:
+        """Return when it was asked for a round so many times."""
+        await eventually(lambda: self.rounds >= times)
+
+    async def call(self, method: str, url: str, **options: Any) -> Answer:
+        """Status, JSON body and headers of a call."""
+        async with self.session.request(method, url, **options) as response:
+            content = await response.read()
+            is_json = content and "json" in response.content_type
+            return (
+                response.status,
+                await response.json(content_type=None) if is_json else content,
+                response.headers,
+            )
+
+    async def put(self, content: bytes, url: str | None = None, **headers: str) -> Answer:
+        """Send an update."""
+        return await self.call("PUT", url or self.update_url, data=content, headers=headers)
+
+    async def notify(self, url: str | None = None, **changes: Any) -> int:
+        """Send an HflTrngNotify; returns the status."""
+        body = {"vaSrvId": SERVICE, "hflTrngOut": {}} | changes
+        status, _, _ = await self.call("POST", url or self.notif_uri, json=body)
+        return status
+
+    async def participate(self, content: bytes) -> None:
+        """Do the round as it should be done."""
+        status, answer, _ = await self.put(content)
+        assert status == 204, answer
+        assert await self.notify() == 204
+
+    async def _participation(self, _: web.Request) -> web.Response:
+        return web.json_response({"clientStatus": True})
+
+    async def _perform(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.operations.append(body)
+        return web.json_response({"servOpId": body["servOpId"], "servOpModeStatus": body["servOpMode"]})
+
+    async def _subscribe(self, request: web.Request) -> web.Response:
+        self.subscription = await request.json()
+        self.rounds += 1
+        return web.json_response(self.subscription, status=201, headers={"Location": f"{request.path}/1"})
+
+    async def _modify(self, request: web.Request) -> web.Response:
+        self._subscribed.update(json.loads(await request.text()))
+        self.rounds += 1
+        return web.json_response(self.subscription)
+
+    async def _withdraw(self, _: web.Request) -> web.Response:
+        self.subscription = None
+        return web.Response(status=204)
+
+    def application(self) -> web.Application:
+        """Its APIs."""
+        app = web.Application()
+        app.router.add_post("/aimlec-cp/v1/participation", self._participation)
+        app.router.add_post("/aimlec-serv-ops/v1/perform", self._perform)
+        app.router.add_post("/aimlec-hfl-trng/v1/subscriptions", self._subscribe)
+        app.router.add_patch("/aimlec-hfl-trng/v1/subscriptions/1", self._modify)
+        app.router.add_delete("/aimlec-hfl-trng/v1/subscriptions/1", self._withdraw)
+        return app
+
+    async def register(self) -> None:
+        """Tell the server of itself."""
+        profile = {
+            "aimleClientUri": self.uri,
+            "aimlModelTypes": ["NEURAL_NETWORK"],
+            "aimlOperations": ["MODEL_TRAINING"],
+            "clientCap": {"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": "STANDARD_RESOURCE_USAGE"},
+            "dataSetAvail": {"dataSetIds": ["digits"]},
+        }
+        services = [{"valServiceId": SERVICE, "servPermLevel": "STANDARD_RESOURCE_USAGE"}]
+        supported = [{"clientProfile": profile, "suppServices": services}]
+        body = {"aimleClientId": {"valUeId": self.name}, "suppProfiles": supported}
+        url = f"{self.server}/aimles-client-reg/v1/registrations"
+        status, answer, _ = await self.call("POST", url, json=body)
+        assert status == 201, answer
+
+
+@contextlib.asynccontextmanager
+async def participants(server: str, *names: str) -> AsyncIterator[list[Participant]]:
+    """Registered clients by hand; they vanish at the end, without deregistering."""
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        found = []
+        for name in names:
+            participant = Participant(server, name, session)
+            runner = web.AppRunner(participant.application(), shutdown_timeout=0.1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            participant.uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            await participant.register()
+            found.append(participant)
+        yield found
+
+
+async def all_asked(found: list[Participant], times: int = 1) -> None:
+    """Return when each was asked for a round so many times."""
+    await asyncio.gather(*(participant.asked(times) for participant in found))
+
+
+def update(w: Any, metadata: Mapping[str, str] | None = None, **more: Any) -> bytes:
+    """A model file with the tensor `w`, and more tensors."""
+    return save({"w": w, **more}, dict(metadata or {}))

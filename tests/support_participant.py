@@ -36,6 +36,7 @@ class Participant:
     subscription: dict[str, Any] | None = None
     rounds: int = 0
     uri: str = ""
+    registration: str = ""
 
     @property
     def model_url(self) -> str:
@@ -108,7 +109,9 @@ class Participant:
         return web.json_response(self.subscription, status=201, headers={"Location": f"{request.path}/1"})
 
     async def _modify(self, request: web.Request) -> web.Response:
-        self._subscribed.update(json.loads(await request.text()))
+        if self.subscription is None:
+            return web.Response(status=404)
+        self.subscription.update(json.loads(await request.text()))
         self.rounds += 1
         return web.json_response(self.subscription)
 
@@ -126,21 +129,40 @@ class Participant:
         app.router.add_delete("/aimlec-hfl-trng/v1/subscriptions/1", self._withdraw)
         return app
 
-    async def register(self) -> None:
-        """Tell the server of itself."""
+    async def register(self, **changes: Any) -> None:
+        """Tell the server of itself, or of changes to its profile."""
         profile = {
             "aimleClientUri": self.uri,
             "aimlModelTypes": ["NEURAL_NETWORK"],
             "aimlOperations": ["MODEL_TRAINING"],
             "clientCap": {"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": "STANDARD_RESOURCE_USAGE"},
             "dataSetAvail": {"dataSetIds": ["digits"]},
-        }
+        } | changes
         services = [{"valServiceId": SERVICE, "servPermLevel": "STANDARD_RESOURCE_USAGE"}]
         supported = [{"clientProfile": profile, "suppServices": services}]
         body = {"aimleClientId": {"valUeId": self.name}, "suppProfiles": supported}
-        url = f"{self.server}/aimles-client-reg/v1/registrations"
-        status, answer, _ = await self.call("POST", url, json=body)
-        assert status == 201, answer
+        if self.registration:
+            status, answer, _ = await self.call("PUT", self.registration, json={"regData": body})
+        else:
+            url = f"{self.server}/aimles-client-reg/v1/registrations"
+            status, answer, headers = await self.call("POST", url, json=body)
+            self.registration = headers.get("Location", "")
+        assert status in (200, 201, 204), answer
+
+    async def deregister(self) -> None:
+        """Leave the server, and go on answering."""
+        assert (await self.call("DELETE", self.registration))[0] == 204
+
+    async def listen(self) -> None:
+        """Open the APIs, on any free port."""
+        self._runner = web.AppRunner(self.application(), shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.uri = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def vanish(self) -> None:
+        """Answer nothing any more, as a process that is gone, which nobody told the server."""
+        await self._runner.cleanup()
 
 
 @contextlib.asynccontextmanager
@@ -151,11 +173,8 @@ async def participants(server: str, *names: str) -> AsyncIterator[list[Participa
         found = []
         for name in names:
             participant = Participant(server, name, session)
-            runner = web.AppRunner(participant.application(), shutdown_timeout=0.1)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            participant.uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            await participant.listen()
+            stack.push_async_callback(participant.vanish)
             await participant.register()
             found.append(participant)
         yield found

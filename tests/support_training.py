@@ -143,6 +143,6 @@ async def reached(training: Training, *states: str, rounds: int = 0) -> None:
 
 
 def hears_nothing_more(clients: Mapping[str, AimleClient]) -> bool:
-    """Whether no client has a subscription or an operation any more."""
+    """Whether no client has a subscription, an operation or a membership any more."""
     states = [client.status for client in clients.values()]
-    return not any(state.subscriptions or state.operations for state in states)
+    return not any(state.subscriptions or state.operations or state.client_sets for state in states)

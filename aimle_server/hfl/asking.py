@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aimle_server.consumers.aimle_clients import AimleClients, ClientRefused
 from aimle_server.hfl.events import Errored, Event, Subscribed
+from aimle_server.hfl.members import membership
 from aimle_server.hfl.training import Participant, Training
-from aimle_server.procedures.client_participation import ClientUnreachable
+from aimle_server.procedures.client_participation import DEPART, ClientUnreachable
 from aimle_server.procedures.schedule import OperationalSchedule
 
 _log = logging.getLogger("aimle.hfl")
@@ -116,19 +117,23 @@ class RoundAsker:
         return 0 if training.evaluating_only else training.request.get("dataSamples", UNBOUNDED_SAMPLES)
 
     async def withdraw(self, training: Training, participants: Iterable[Participant]) -> None:
-        """Delete the subscriptions and stop the operation, as far as the clients can be reached."""
+        """End subscriptions, operation and membership, as far as the clients can be reached."""
         async with asyncio.TaskGroup() as group:
             for participant in participants:
                 group.create_task(self._withdraw_one(training, participant))
 
     async def _withdraw_one(self, training: Training, participant: Participant) -> None:
         stop = {"aimleServerId": self._server_id, "servOpId": training.training_id, "servOpMode": "STOP"}
+        if participant.subscription:
+            await self._try(training, participant, self._clients.unsubscribe(participant.subscription))
+        await self._try(training, participant, self._clients.perform(participant.uri, stop))
+        if "clientSetId" in training.request and participant.client_id in training.members:
+            return  # it joined that set before the training, and stays in it
+        depart = membership(training, self._server_id, participant.dataset, DEPART)
+        await self._try(training, participant, self._clients.participation(participant.uri, depart))
+
+    async def _try(self, training: Training, participant: Participant, call: Awaitable[object]) -> None:
         try:
-            if participant.subscription:
-                await self._clients.unsubscribe(participant.subscription)
-        except ClientUnreachable as error:
-            _log.info("training %s: client %s: %s", training.training_id, participant.client_id, error)
-        try:
-            await self._clients.perform(participant.uri, stop)
+            await call
         except ClientUnreachable as error:
             _log.info("training %s: client %s: %s", training.training_id, participant.client_id, error)

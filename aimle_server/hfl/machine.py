@@ -110,7 +110,7 @@ def _advance(training: Training, event: Event, now: datetime) -> Step:
         case Selected(participants) if training.state is State.SELECTING:
             return _start_round(training, participants, now)
         case SelectionFailed(reason) if training.state is State.SELECTING:
-            return _fail(training, reason)
+            return _unattended(training, reason, now)
         case Subscribed(client_id, uri) if client_id in training.participants:
             return Step(
                 training.with_participant(replace(training.participants[client_id], subscription=uri))
@@ -147,8 +147,17 @@ def _resume(training: Training) -> Step:
     return Step(replace(training, state=State.SELECTING, attempt=asked, deadline=None), (Select(),))
 
 
+def _unattended(training: Training, reason: str, now: datetime) -> Step:
+    """Nobody is left: without updates the training fails, but its last model does not need its evaluation."""
+    if training.evaluating_only and (finish := verdict(training, now)):
+        return _finish(training, finish)
+    return _fail(training, reason)
+
+
 def _start_round(training: Training, participants: tuple[Participant, ...], now: datetime) -> Step:
-    chosen = {participant.client_id: participant.asked() for participant in participants}
+    if any(participant.client_id in training.stopped for participant in participants):
+        return Step(training, (Select(),))  # the operation was stopped there while they were chosen
+    chosen = {participant.client_id: _as_known(training, participant).asked() for participant in participants}
     gone = tuple(old for client_id, old in training.participants.items() if client_id not in chosen)
     deadline = now + timedelta(seconds=training.quorum.round_timeout)
     started = replace(
@@ -160,6 +169,14 @@ def _start_round(training: Training, participants: tuple[Participant, ...], now:
     if training.request.get("memUpdNotif") and (changes := messages.member_changes(training, started)):
         effects.append(Notify(changes))
     return Step(started, tuple(effects))
+
+
+def _as_known(training: Training, participant: Participant) -> Participant:
+    """With the subscription that was granted while the participants were chosen."""
+    known = training.participants.get(participant.client_id)
+    if known is None or (known.key, known.uri) != (participant.key, participant.uri):
+        return participant
+    return replace(participant, subscription=known.subscription)
 
 
 def _record(training: Training, event: Reported | Errored) -> Training:

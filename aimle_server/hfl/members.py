@@ -34,7 +34,7 @@ MOST_PARTICIPANTS = 1000
 """Participants of a training whose request says by criteria who takes part, and not how many."""
 
 PASS_OVER = timedelta(seconds=60)
-"""A client that did not join is not asked again for this long, so that a silent one delays one round only."""
+"""A client that did not join, or stopped reporting, is not asked again for this long: others come first."""
 
 
 class NotEnoughMembers(Exception):
@@ -82,6 +82,9 @@ class MemberSelection:
         """
         await self._wait_for_schedule(training)
         began = self._clock.now()
+        self._pass_over(
+            training, {p.client_id for p in training.participants.values() if _silent(training, p)}
+        )
         staying = await self._staying(training)
         wanted = training.quorum.wanted or len(training.members)
         needed = training.quorum.needed(wanted)
@@ -108,8 +111,7 @@ class MemberSelection:
         kept = [
             participant
             for participant in training.participants.values()
-            if participant.misses < training.quorum.max_misses
-            and participant.client_id not in training.stopped
+            if not _silent(training, participant) and participant.client_id not in training.stopped
         ]
         if not kept:
             return ()
@@ -144,7 +146,9 @@ class MemberSelection:
             self._clients,
             self._newcomers(training, {p.client_id for p in staying}, asked),
             missing,
-            lambda candidate, part: self._invitation(training, candidate, part),
+            lambda candidate, part: membership(
+                training, self._server_id, _dataset(training, candidate.profile), part
+            ),
             timeout=self._patience * 3,
             patience=self._patience,
         )
@@ -199,18 +203,25 @@ class MemberSelection:
                 if candidate := await self._fits(training, registration, now):
                     yield candidate
 
-    def _invitation(self, training: Training, candidate: Candidate, part: str) -> dict[str, Any]:
-        schedule = OperationalSchedule.of_request(training.request).weekly
-        return participation_request(
-            requester_id=self._server_id,
-            client_set_id=training.request.get("clientSetId", training.training_id),
-            part=part,
-            operations=[TRAINING_OPERATION],
-            service={"valServId": training.service_id},
-            model_id=training.output_model_id,
-            dataset={"avail": {"ids": [_dataset(training, candidate.profile)]}},
-            schedules=[schedule] if schedule else [],
-        )
+
+def membership(training: Training, server_id: str, dataset: str, part: str) -> dict[str, Any]:
+    """The AimlecParticipationReq by which a client joins the training (JOIN) or leaves it (DEPART); 8.10."""
+    schedule = OperationalSchedule.of_request(training.request).weekly
+    return participation_request(
+        requester_id=server_id,
+        client_set_id=training.request.get("clientSetId", training.training_id),
+        part=part,
+        operations=[TRAINING_OPERATION],
+        service={"valServId": training.service_id},
+        model_id=training.output_model_id,
+        dataset={"avail": {"ids": [dataset]}},
+        schedules=[schedule] if schedule else [],
+    )
+
+
+def _silent(training: Training, participant: Participant) -> bool:
+    """Whether it missed so many rounds in a row that it does not take part any more."""
+    return participant.misses >= training.quorum.max_misses
 
 
 def _moved(participant: Participant, candidate: Candidate) -> Participant:

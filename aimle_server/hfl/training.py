@@ -107,7 +107,7 @@ class QuorumRule:
     Attributes:
         wanted: number of participants wanted; None: all that are named.
         min_reports: fraction of the participants asked that must send an update, in (0, 1].
-        max_misses: a participant that missed this many rounds in a row is not asked again.
+        max_misses: a participant that missed this many rounds in a row is left out for a while.
         attempts: times that a round is asked until too few updates fail the training.
         round_timeout: seconds from the start of a round until who has not reported is left out.
     """

@@ -130,7 +130,7 @@ async def test_trainings_do_not_hear_of_each_other(listener: NotificationListene
     [
         ({"percentageComp": 101}, "/percentageComp"),
         ({"members": [{"clientUri": "not a URI"}]}, "/members/0/clientUri"),
-        ({"percentageComp": 1, "aimle": {"metrics": {"accuracy": "high"}}}, "/aimle/metrics/accuracy/value"),
+        ({"percentageComp": 1, "aimle": {"metrics": {"accuracy": "high"}}}, "/aimle/metrics/accuracy"),
         ({"percentageComp": 1, "aimle": {"round": -1}}, "/aimle/round"),
     ],
 )

@@ -14,6 +14,7 @@ from sbi.auth import Caller
 from sbi.body import load
 from sbi.errors import InvalidParam, InvalidRequest
 from schemas.base import merge_patch
+from schemas.common import NO_FEATURES
 from schemas.model_management import MLModelsStorage
 
 _RESERVED = frozenset({"", ANY, ".", ".."})
@@ -129,7 +130,9 @@ class ModelManagement:
 
 
 def _fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: body[name] for name in ("mlModelsAddresses", "suppFeat") if name in body}
+    """What a storage has beside its models; of the features that its owner names, none is supported."""
+    fields = {name: body[name] for name in ("mlModelsAddresses", "suppFeat") if name in body}
+    return fields | {"suppFeat": NO_FEATURES} if "suppFeat" in body else fields
 
 
 def _is_ours(endpoint: Mapping[str, Any], model_id: str, api_root: str, hosted: set[str]) -> bool:

@@ -113,6 +113,10 @@ class SupportedFeatures(Text):
     pattern = r"^[A-Fa-f0-9]*$"
 
 
+NO_FEATURES = "0"
+"""SupportedFeatures of an answer by who supports none of those that the request names (TS 29.500 6.6.2)."""
+
+
 class Uinteger(Integer):
     """An integer from 0 up."""
 

@@ -10,6 +10,7 @@ from aimle_client.runtime.operations import STOP, Operation, ServiceOperations
 from sbi.body import load
 from sbi.errors import InvalidRequest, NotFound
 from schemas.base import merge_patch
+from schemas.common import NO_FEATURES
 from schemas.hfl_training import HflTrngSub
 
 _log = logging.getLogger("aimle.client")
@@ -91,7 +92,7 @@ class Subscriptions:
 
     def create(self, owner: str, document: dict[str, Any]) -> dict[str, Any]:
         """Store an HflTrngSub, begin its first round and return it with its `subId`."""
-        subscription = Subscription(owner, document | {"subId": self._new_id()})
+        subscription = Subscription(owner, _stored(document, self._new_id()))
         assignment = self._assignment(subscription)
         self._all[subscription.id] = subscription
         self._begin(subscription, assignment)
@@ -104,7 +105,7 @@ class Subscriptions:
     def replace(self, owner: str, subscription_id: str, document: dict[str, Any]) -> dict[str, Any]:
         """Put another HflTrngSub in its place; with another model or notification address, begin a round."""
         subscription = self._get(owner, subscription_id)
-        changed = Subscription(owner, document | {"subId": subscription_id}, subscription.round)
+        changed = Subscription(owner, _stored(document, subscription_id), subscription.round)
         assignment = self._assignment(changed)
         self._all[subscription_id] = changed
         if changed.addresses != subscription.addresses:
@@ -180,3 +181,9 @@ class Subscriptions:
             if self._operation(subscription) is operation:
                 self.delete(subscription.owner, subscription.id)
                 _log.info("a training on %s was stopped by the server", subscription.document["dataId"])
+
+
+def _stored(document: dict[str, Any], subscription_id: str) -> dict[str, Any]:
+    """A HflTrngSub as it is kept and shown; of the features that the server names, none is supported."""
+    features = {"suppFeat": NO_FEATURES} if "suppFeat" in document else {}
+    return document | features | {"subId": subscription_id}

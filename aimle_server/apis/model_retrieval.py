@@ -5,13 +5,15 @@ from aiohttp import web
 from aimle_server.services import SERVICES
 from sbi.api import Api, Call, Operation, ok
 from sbi.mount import api_root
+from schemas.common import NO_FEATURES
 from schemas.model_retrieval import MLMdlRetReq, MLMdlRetRsp
 
 
 async def retrieve(call: Call) -> web.Response:
     """Endpoints of the models that meet the criteria."""
     criteria = call.body.get("modelSelCrit")
-    return ok(await call[SERVICES].retrieval.retrieve(call.caller, criteria, api_root(call.request)))
+    answer = await call[SERVICES].retrieval.retrieve(call.caller, criteria, api_root(call.request))
+    return ok({**answer, "suppFeat": NO_FEATURES} if "suppFeat" in call.body else answer)
 
 
 API = Api(

@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from aimle_server.procedures.client_registration import NO_FEATURES
 from aimle_server.procedures.external import External
 from aimle_server.procedures.matching import Candidate, criteria_tags, matches
 from ml_repository.registrations import Registrations
 from sbi.clock import Clock
+from schemas.common import NO_FEATURES
 
 Wire = Mapping[str, Any]
 

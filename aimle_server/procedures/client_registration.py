@@ -9,11 +9,9 @@ from ml_repository.registrations import Registrations, tags
 from sbi.auth import Caller
 from sbi.clock import Clock, from_wire, to_wire
 from sbi.errors import Forbidden, InvalidParam, InvalidRequest, NotFound
+from schemas.common import NO_FEATURES
 
 Wire = Mapping[str, Any]
-
-NO_FEATURES = "0"
-"""SupportedFeatures of an API for which this server has no optional feature."""
 
 
 @dataclass(frozen=True)

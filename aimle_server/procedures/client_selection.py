@@ -17,7 +17,6 @@ from aimle_server.procedures.client_participation import (
     gather_participants,
     participation_request,
 )
-from aimle_server.procedures.client_registration import NO_FEATURES
 from aimle_server.procedures.enumerations import registered
 from aimle_server.procedures.matching import Candidate, candidate_of
 from ml_repository.client_sets import ClientSets
@@ -25,6 +24,7 @@ from ml_repository.registrations import Registrations
 from sbi.auth import Caller
 from sbi.clock import Clock
 from sbi.errors import Forbidden, InvalidRequest
+from schemas.common import NO_FEATURES
 
 Wire = Mapping[str, Any]
 

@@ -23,6 +23,7 @@ from ml_repository.trainings import Trainings
 from sbi.auth import Caller
 from sbi.clock import Clock, from_wire
 from sbi.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from schemas.common import NO_FEATURES
 
 Wire = Mapping[str, Any]
 
@@ -88,7 +89,11 @@ class ServiceOperations:
         else:
             await self._task(operation["taskId"], clients, body)
         response = {"operId": operation, "operMode": mode}
-        return {**response, "valSvcId": body["valSvcId"]} if "valSvcId" in body else response
+        if "valSvcId" in body:
+            response["valSvcId"] = body["valSvcId"]
+        if "suppFeat" in body:
+            response["suppFeat"] = NO_FEATURES
+        return response
 
     async def _named(self, caller: Caller, body: Wire) -> Sequence[str]:
         if "clients" in body:

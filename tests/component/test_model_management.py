@@ -52,8 +52,8 @@ async def test_an_address_elsewhere_is_kept(repo: Repository) -> None:
 
 
 async def test_addresses_and_features_are_kept(repo: Repository) -> None:
-    """mlModelsAddresses and suppFeat come back as they were sent, with or without models."""
-    sent = {"mlModelsAddresses": [{"fqdn": "models.example.com"}], "suppFeat": "1"}
+    """mlModelsAddresses come back as they were sent, with or without models; no feature is supported."""
+    sent = {"mlModelsAddresses": [{"fqdn": "models.example.com"}], "suppFeat": "0"}
     _, headers, body = await repo.call("POST", STORAGES, json=sent)
     assert body == sent
     assert (await repo.call("GET", headers["Location"]))[2] == sent

@@ -16,6 +16,8 @@ from ml_repository.database import Database
 from tests.support import eventually
 
 SERVICE = "val-vision"
+NOBODY = "anonymous"
+"""The VAL server's name where there are no tokens, and so its service where the model names none."""
 START = np.zeros(4, np.float32)
 """The tensor `w` of the model that trainings begin with."""
 
@@ -105,7 +107,7 @@ def val_server(server: RunningServer) -> ValServer:
 
 def ue(server: str, name: str, trainer: Any, **options: Any) -> AimleClient:
     """An AIMLE client that has the data set `digits`."""
-    arguments = {"services": [SERVICE], "datasets": {"digits": trainer}, "insecure_no_auth": True}
+    arguments = {"services": [SERVICE, NOBODY], "datasets": {"digits": trainer}, "insecure_no_auth": True}
     return AimleClient(name, server, **(arguments | options))
 
 

@@ -1,15 +1,19 @@
 """Trainings from request to result, with a real server and real UEs (TS 23.482 8.3, 8.12)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
+from safetensors.numpy import save
 
+from aimle_client.errors import RequestRefused
 from aimle_client.testing import RunningServer
 from aimle_client.val import Objective, TrainingProfile, ValServer, model_criteria
 from ml_repository.database import Database
-from tests.support import eventually
+from tests.support import Listener, ManualClock, eventually
 from tests.support_training import (
     START,
     Pull,
@@ -201,11 +205,7 @@ async def test_an_error_that_is_not_acceptable(server: RunningServer, val: ValSe
         await eventually(lambda: hears_nothing_more(clients))
     assert (last.state, last.error, last.output_model_id) == ("FAILED", "PERFORMANCE_ERRORS", None)
     assert "above what is acceptable" in str(last.reason)
-
-    async def only_the_base() -> bool:
-        return [model.model_id for model in await val.find_models(model_criteria())] == ["digits"]
-
-    await eventually(only_the_base)
+    await eventually(lambda: _models_are(val, "digits"))
 
 
 async def test_cancelled_in_a_round(server: RunningServer, val: ValServer) -> None:
@@ -239,11 +239,7 @@ async def test_cancelled_in_the_first_round(server: RunningServer, val: ValServe
         last = (await events_of(training))[-1]
         await eventually(lambda: hears_nothing_more(clients))
     assert (last.state, last.output_model_id) == ("CANCELLED", None)
-
-    async def only_the_base() -> bool:
-        return [model.model_id for model in await val.find_models(model_criteria())] == ["digits"]
-
-    await eventually(only_the_base)
+    await eventually(lambda: _models_are(val, "digits"))
 
 
 async def test_several_trainings_at_once(server: RunningServer, val: ValServer) -> None:
@@ -262,3 +258,98 @@ async def test_several_trainings_at_once(server: RunningServer, val: ValServer) 
     for training in (first, second):
         result = await val.download_model(str((await training.status()).output_model_id))
         np.testing.assert_allclose(result["w"], expected, atol=1e-6)
+
+
+async def test_a_model_from_elsewhere(server: RunningServer, val: ValServer) -> None:
+    """`mlModelLoc` names the first model's file, which is fetched from there; the result stays here."""
+    trainers = three()
+    first = np.full(4, 0.5, np.float32)
+    async with Listener(default=_file(save({"w": first}))) as files, ues(server, trainers) as clients:
+        training = await val.train(
+            model_location=files.url("/model"),
+            dataset_ids=["digits"],
+            members=NAMES,
+            objective=Objective(max_epochs=1),
+        )
+        last = (await events_of(training))[-1]
+        await eventually(lambda: hears_nothing_more(clients))
+    assert (last.state, [request.path for request in files.received]) == ("COMPLETED", ["/model"])
+    result = await val.download_model(str(last.output_model_id))
+    np.testing.assert_allclose(result["w"], mean_of_round(trainers, first, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"not a model at all", "the model cannot be trained"),
+        (save({"w": START})[:-3], "the model cannot be trained"),
+        (save({"w": np.full(4, np.nan, np.float32)}), "tensor 'w' has values that are not finite"),
+        (None, "the model cannot be fetched from its mlModelLoc: the other side answered 404"),
+    ],
+    ids=["no model", "cut short", "not finite", "not there"],
+)
+async def test_a_model_from_elsewhere_that_is_none(
+    server: RunningServer, val: ValServer, content: bytes | None, words: str
+) -> None:
+    """A first model that is broken or not there fails the training, and the VAL server is told why."""
+    trainers = {"ue-1": Pull(1.0)}
+    answer = 404 if content is None else _file(content)
+    async with Listener(default=answer) as files, ues(server, trainers) as clients:
+        training = await val.train(model_location=files.url(), dataset_ids=["digits"], members=["ue-1"])
+        last = (await events_of(training))[-1]
+        await eventually(lambda: hears_nothing_more(clients))
+    assert last.state == "FAILED"
+    assert words in str(last.reason)
+    assert not trainers["ue-1"].configs
+    await eventually(lambda: _models_are(val))
+
+
+async def test_a_model_where_nobody_may_be_called(val: ValServer) -> None:
+    """An address that the server must not call is refused before anything begins."""
+    for location in ("http://169.254.169.254/model", "file:///etc/passwd"):
+        with pytest.raises(RequestRefused) as refused:
+            await val.train(model_location=location, dataset_ids=["digits"], members=["ue-1"])
+        assert refused.value.invalid_params[0].param.startswith("/modelInf/mlModelLoc")
+
+
+async def test_a_schedule_that_begins_later(mongo_url: str, database: Database) -> None:
+    """Nobody is asked before the interval of `opSchedule` begins, and the training runs when it does."""
+    clock, trainers = ManualClock(), {"ue-1": Pull(1.0)}
+    interval = (clock.now() + timedelta(hours=1), clock.now() + timedelta(hours=9))
+    async with (
+        serving(mongo_url, database, clock=clock) as server,
+        val_server(server) as val,
+        ues(server, trainers) as clients,
+    ):
+        training = await begin(val, members=["ue-1"], schedule=interval, objective=Objective(max_epochs=1))
+        await reached(training, "SELECTING")
+        clock.advance(3599)
+        await training.status()
+        assert not clients["ue-1"].status.client_sets
+        clock.advance(1)
+        assert (await events_of(training))[-1].state == "COMPLETED"
+    assert len(trainers["ue-1"].configs) == 1
+
+
+async def test_a_schedule_that_is_over(server: RunningServer, val: ValServer) -> None:
+    """A training whose interval has passed fails and says so; an interval that ends before it begins is refused."""
+    begins, ends = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
+    last = (await events_of(await begin(val, members=["ue-1"], schedule=(begins, ends))))[-1]
+    assert (last.state, last.reason) == ("FAILED", "the operational schedule is over")
+    with pytest.raises(RequestRefused) as refused:
+        await val.train(model_id="digits", dataset_ids=["digits"], members=["ue-1"], schedule=(ends, begins))
+    assert refused.value.invalid_params[0].param == "/opSchedule"
+
+
+def _file(content: bytes) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """What a file server answers."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=content, content_type="application/octet-stream")
+
+    return answer
+
+
+async def _models_are(val: ValServer, *names: str) -> bool:
+    """Whether the repository has exactly these models."""
+    return [model.model_id for model in await val.find_models(model_criteria())] == list(names)

@@ -41,6 +41,10 @@ class Seat:
         return self.training.participants[self.client_id]
 
 
+class NotDrivenHere(NotFound):
+    """This process does not drive the training; perhaps another one does."""
+
+
 class Engine:
     """Runs trainings in this process.
 
@@ -68,7 +72,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if held:
-            await self._tools.trainings.release(self._tools.holder, held, self._tools.clock.now())
+            await self._tools.trainings.release(self._tools.holder.name, held, self._tools.clock.now())
 
     async def begin(self, training: Training) -> None:
         """Store a new training and drive it."""
@@ -92,13 +96,13 @@ class Engine:
         """The participant that the addresses with this key were minted for.
 
         Raises:
-            NotFound: nobody in a running training has this key.
+            NotDrivenHere: nobody in a training that runs here has this key.
         """
         for driver in self._drivers.values():
             for participant in driver.training.participants.values():
                 if participant.key == key:
                     return Seat(driver, participant.client_id)
-        raise NotFound("no participant of a running training has this address")
+        raise NotDrivenHere("no participant of a running training has this address")
 
     def _drive(self, training: Training) -> None:
         driver = Driver(training, self._tools)
@@ -117,21 +121,25 @@ class Engine:
         while True:
             try:
                 await self._renew_and_claim()
-            except PyMongoError as error:
-                if translate(error) is None:
-                    raise
-                _log.warning("the database does not answer; leases are not renewed")
+            except Exception as error:
+                # Whatever it is: without renewals every training here would be lost to others, or to nobody.
+                if isinstance(error, PyMongoError) and translate(error) is not None:
+                    _log.warning("the database does not answer; leases are not renewed")
+                else:
+                    _log.exception("leases are not renewed")
             await self._tools.clock.sleep(self._lease / 3)
 
     async def _renew_and_claim(self) -> None:
         now = self._tools.clock.now()
         if self._drivers:
-            await self._tools.trainings.renew(self._tools.holder, list(self._drivers), self._until(now))
+            await self._tools.trainings.renew(self._tools.holder.name, list(self._drivers), self._until(now))
         claimed = await self._tools.trainings.claim(self._tools.holder, now, self._until(now), CLAIM_AT_ONCE)
         for document in claimed:
             if document["_id"] not in self._drivers:
                 _log.info("training %s: taken over in state %s", document["_id"], document["state"])
-                self._drive(Training.from_document(document))
+                training = Training.from_document(document)
+                await self._tools.files.forget(training)
+                self._drive(training)
 
     def _until(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self._lease)

@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aimle_server.hfl.aggregation import StrategyState, WeightedUpdate, aggregate
 from aimle_server.hfl.strategies import strategy_for
 from aimle_server.hfl.training import Participant, Training
@@ -20,8 +22,19 @@ from ml_repository.artifacts import Artifacts
 from ml_repository.models import Models
 from sbi.errors import Conflict, InvalidRequest
 from sbi.outbound import Outbound, TargetRefused
-from sbi.tensors import InvalidTensors, check_finite, check_update, describe, read, write
+from sbi.tensors import (
+    DTYPES,
+    InvalidTensors,
+    TensorWriter,
+    check_finite,
+    check_update,
+    describe,
+    read_into,
+)
 from sbi.transfer import TransferError, download
+
+_VALUES = 2**18
+"""Values of a model that are in memory at once while its file is written anew."""
 
 _CLIENT_PARAMETERS = ("localEpochs", "batchSize", "learningRate", "seed")
 
@@ -123,13 +136,20 @@ class RoundFiles:
         uploaded.replace(self.update(training, participant))
 
     async def aggregate(self, training: Training) -> None:
-        """Make the next round's model from the running round's updates, and its checkpoint."""
+        """Make the next round's model from the running round's updates, and its checkpoint.
+
+        Raises:
+            Conflict: the updates have no finite mean.
+        """
         counted = sorted(
             (p for p in training.participants.values() if p.samples > 0), key=lambda p: p.client_id
         )
         updates = [WeightedUpdate(self.update(training, p), float(p.samples)) for p in counted]
         target = self.model(training, training.round + 1)
-        await asyncio.to_thread(self._aggregate, training, updates, target)
+        try:
+            await asyncio.to_thread(self._aggregate, training, updates, target)
+        except InvalidTensors as error:
+            raise Conflict(f"round {training.round} cannot be aggregated: {error}") from error
         await self._checkpoint(_checkpoint_id(training, training.round), target)
         memory = self._memory(training, training.round + 1)
         if memory.exists():
@@ -149,8 +169,8 @@ class RoundFiles:
             metadata_of(training, training.round + 1),
             state,
         )
-        for update in updates:
-            update.path.unlink(missing_ok=True)
+        for path in target.parent.glob("update-*"):  # those of clients that never reported, too
+            path.unlink()
 
     async def _checkpoint(self, artifact_id: str, path: Path) -> None:
         await self._artifacts.put(artifact_id, path, await asyncio.to_thread(sha256_of, path))
@@ -164,6 +184,14 @@ class RoundFiles:
                 self._memory(training, number + 1).unlink(missing_ok=True)
                 await self._artifacts.delete(_checkpoint_id(training, number))
                 await self._artifacts.delete(_memory_id(training, number))
+
+    async def forget(self, training: Training) -> None:
+        """Drop what an earlier process left here: a third one may have made other models in between.
+
+        The first model stays, for it may not be had a second time.
+        """
+        kept = self.model(training, 1)
+        await asyncio.to_thread(_empty, self._directory / training.training_id, kept)
 
     async def remove(self, training: Training) -> None:
         """Remove every file and checkpoint of a training that has ended."""
@@ -207,9 +235,23 @@ def _memory_id(training: Training, number: int) -> str:
 
 def _rewrite(origin: Path, path: Path, metadata: dict[str, str]) -> None:
     """The same tensors with this training's metadata."""
-    check_finite(describe(origin))
-    tensors, _ = read(origin)
-    write(path, tensors, metadata)
+    file = describe(origin)
+    check_finite(file)
+    with TensorWriter(
+        path, {name: (spec.dtype, spec.shape) for name, spec in file.tensors.items()}, metadata
+    ) as result:
+        for name, spec in file.tensors.items():
+            dtype = DTYPES[spec.dtype]
+            for first in range(0, spec.size, _VALUES):
+                values = np.empty(min(_VALUES, spec.size - first), dtype)
+                read_into(origin, spec.start + first * dtype.itemsize, values)
+                result.put(name, first, values)
+
+
+def _empty(directory: Path, kept: Path) -> None:
+    for path in directory.glob("*"):
+        if path != kept:
+            path.unlink()
 
 
 def _check(uploaded: Path, reference: Path) -> dict[str, str]:

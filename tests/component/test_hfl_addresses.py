@@ -354,3 +354,17 @@ async def test_a_report_that_is_malformed(round_one: Round) -> None:
         status, problem, _ = await round_one.first.call("POST", round_one.first.notif_uri, json=body)
         assert (status, problem["invalidParams"][0]["param"]) == (400, param)
     assert not await _is_over(round_one.first)
+
+
+async def test_an_aggregate_that_is_not_finite(round_one: Round) -> None:
+    """Updates that are fine one by one and have no finite aggregate fail the training with a stated reason."""
+    val, client = round_one.val, round_one.first
+    await val.store_model("half", {"w": np.full(4, 65000, np.float16)}, services=["val-vision"])
+    profile = TrainingProfile(strategy="FEDADAM", server_learning_rate=1000)
+    asked = client.rounds
+    training = await val.train(model_id="half", members=["ue-1"], dataset_ids=["digits"], profile=profile)
+    await client.asked(asked + 1)
+    await client.participate(update(np.full(4, 65500, np.float16)))
+    last = (await events_of(training))[-1]
+    assert last.state == "FAILED"
+    assert last.reason == "round 1 cannot be aggregated: the aggregate of tensor 'w' is not finite"

@@ -1,4 +1,4 @@
-"""`aimle-server run | demo | token | specs`.
+"""`aimle-server run | demo | token | outbox | specs`.
 
 Exit status: 0 done; 1 it did not work; 2 the arguments or settings are wrong. Errors are one line on
 standard error.
@@ -29,7 +29,7 @@ _SHORT = {
     "server.log_level": "--log-level",
     "auth.insecure_no_auth": "--insecure-no-auth",
 }
-_FOR_TOKENS = ("server.data_dir", "database.url")
+_FOR_DATABASE = ("server.data_dir", "database.url")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,9 +60,9 @@ def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     # Slow to import, and the other commands do not need them.
     from aimle_server.app import build_app
-    from aimle_server.serve import run
+    from aimle_server import serve, workers
 
-    run(settings, build_app)
+    (workers if settings.server.workers > 1 else serve).run(settings, build_app)
     return 0
 
 
@@ -78,6 +78,13 @@ def _token(args: argparse.Namespace) -> int:
     if "scope" in args:
         _check_scopes(args.scope or ())
     asyncio.run(token_command.run(_settings(args), args))
+    return 0
+
+
+def _outbox(args: argparse.Namespace) -> int:
+    from aimle_server import outbox_command
+
+    asyncio.run(outbox_command.run(_settings(args), args))
     return 0
 
 
@@ -127,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(run, tuple(key.dotted for key in keys_of(Settings).values()))
     _command(commands, "demo", _demo, "a federated training with clients on this machine")
     _add_token(_command(commands, "token", _token, "clients and tokens of the built-in issuer"))
+    _add_outbox(_command(commands, "outbox", _outbox, "notifications that are not delivered"))
     specs = _command(commands, "specs", _specs, "the OpenAPI documents that the code describes")
     what = specs.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", type=Path, metavar="DIR", help="write them into DIR")
@@ -158,7 +166,7 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
         ("issue", "print a token for a client; with --scope also for one that is not stored"),
     ):
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        _add_settings(action, _FOR_TOKENS)
+        _add_settings(action, _FOR_DATABASE)
         if name != "list":
             action.add_argument("client_id", metavar="CLIENT_ID")
         if name in ("add", "issue"):
@@ -170,6 +178,23 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
                 help="base name of an API: aimles-disc",
             )
             action.add_argument("--vendor", help="vendor that models may be restricted to (TS 23.482 8.11)")
+
+
+def _add_outbox(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, dest="action", metavar="ACTION")
+    for name, text in (
+        ("list", "print what each stream waits for, and the dead letters, which were given up"),
+        ("retry", "make dead letters due again; a running server sends them"),
+    ):
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        _add_settings(action, _FOR_DATABASE)
+        which = action.add_mutually_exclusive_group(required=name == "retry")
+        if name == "list":
+            which.add_argument("--pending", action="store_true", help="no dead letters")
+            which.add_argument("--dead", action="store_true", help="dead letters only")
+        else:
+            which.add_argument("ids", metavar="ID", nargs="*", default=[], help="as `list` prints it")
+            which.add_argument("--all", action="store_true", help="every dead letter")
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -139,6 +139,12 @@ class Outbox:
         """The first message that is left, None if there is none."""
         return await self._first({"stream": stream, "died": None})
 
+    async def heads(self, limit: int = 1000) -> list[Pending]:
+        """The heads of the streams that have something left, by the name of the stream."""
+        streams = sorted(await self._messages.distinct("stream", {"died": None}))
+        found = [await self.head(stream) for stream in streams[:limit]]
+        return [head for head in found if head is not None]
+
     async def park(self, head: Message) -> None:
         """Put off what stands behind the head, so that a long stream hides no other from `due_streams`."""
         now = self._clock.now()
@@ -173,10 +179,16 @@ class Outbox:
 
     async def retry(self, message_id: str) -> bool:
         """Try a dead letter anew, from its first attempt on; False if there is none with this id."""
-        now = self._clock.now()
-        fresh = {"died": None, "due": now, "created": now, "attempts": 0, "status": None}
-        result = await self._messages.update_one({"_id": message_id, "died": {"$ne": None}}, {"$set": fresh})
+        dead = {"_id": message_id, "died": {"$ne": None}}
+        result = await self._messages.update_one(dead, {"$set": _untried(self._clock.now())})
         return bool(result.matched_count)
+
+    async def retry_all(self) -> int:
+        """Try every dead letter anew; how many there were."""
+        now = self._clock.now()
+        dead = {"died": {"$gt": now - DEAD_LETTERS_KEPT}}
+        result = await self._messages.update_many(dead, {"$set": _untried(now)})
+        return result.matched_count
 
     async def drop(self, stream: str, session: Session | None = None) -> None:
         """Forget a stream with its dead letters: nobody wants its messages any more."""
@@ -187,8 +199,7 @@ class Outbox:
         behind = {"stream": message.stream, "died": None, "sequence": {"$gt": message.sequence}}
         following = await self._first(behind)
         if following is not None:
-            parked = {"_id": following.message.id, "attempts": 0}
-            await self._messages.update_one(parked, {"$set": {"due": self._clock.now()}})
+            await self._set(following.message, {"due": self._clock.now()})
 
     async def _first(self, query: Document) -> Pending | None:
         found = await self._messages.find(query).sort("sequence", 1).limit(1).to_list(None)
@@ -204,12 +215,12 @@ def _document(message: Message, now: datetime) -> Document:
         "sequence": message.sequence,
         "target": message.target,
         "body": json.dumps(message.body),
-        "created": now,
-        "due": now,
-        "attempts": 0,
-        "status": None,
-        "died": None,
+        **_untried(now),
     }
+
+
+def _untried(now: datetime) -> Document:
+    return {"created": now, "due": now, "attempts": 0, "status": None, "died": None}
 
 
 def _pending(document: Document) -> Pending:

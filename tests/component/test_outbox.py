@@ -302,6 +302,32 @@ async def test_a_dead_letter_is_tried_anew(
     assert not await outbox.retry(letter.message.id)
 
 
+async def test_a_dead_letter_in_front_of_a_failing_message(
+    outbox: Outbox, dispatch: MakeDispatcher, listener: Listener, clock: ManualClock
+) -> None:
+    """A revived dead letter goes first again, and what it overtook follows as soon as it has arrived."""
+    listener.default = 410
+    await outbox.enqueue(messages(listener.url(), 2))
+    dispatcher = await dispatch()
+    for attempts in range(1, POLICY.lasting_attempts):
+        await failed(outbox, attempts=attempts)
+        move(clock, dispatcher, POLICY.longest)
+    (letter,) = await eventually(outbox.dead_letters)
+
+    async def second_failed() -> bool:
+        head = await outbox.head("sub")
+        return head is not None and (head.message.sequence, head.attempts) == (1, 1)
+
+    await eventually(second_failed)
+    assert await outbox.retry(letter.message.id)
+    dispatcher.wake()
+    await failed(outbox)
+    listener.default = 204
+    move(clock, dispatcher, POLICY.first)
+    await empty(outbox)
+    assert numbers(listener) == [0, 0, 0, 1, 0, 0, 1]
+
+
 async def test_two_dispatchers_share_the_work_in_order(
     outbox: Outbox, dispatch: MakeDispatcher, clock: ManualClock
 ) -> None:

@@ -48,7 +48,9 @@ async def open_access(settings: Settings, clients: OAuthClients, clock: Clock) -
         issuer = TokenIssuer(key, settings.issuer, auth.audience, auth.token_lifetime, clock)
         keys = GivenKeys(issuer.jwks())
         authenticator = TokenAuthenticator(keys, settings.issuer, auth.audience, clock)
-        yield Access(authenticator, TokenService(issuer, clients, clock), _OwnTokens(issuer, settings, clock).token)
+        yield Access(
+            authenticator, TokenService(issuer, clients, clock), _OwnTokens(issuer, settings, clock).token
+        )
     else:
         async with open_session() as session:
             keys_of_issuer: KeySource

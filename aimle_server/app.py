@@ -8,7 +8,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
-from aiohttp import hdrs, web
+from aiohttp import ClientSession, hdrs, web
 
 from aimle_server import metrics
 from aimle_server.access import Access, open_access
@@ -17,6 +17,7 @@ from aimle_server.apis.hfl_management import HFL_PATH
 from aimle_server.apis.oauth import API as OAUTH_API
 from aimle_server.apis.oauth import TOKEN_SERVICE
 from aimle_server.consumers.aimle_clients import AimleClients
+from aimle_server.consumers.peers import Peers, open_peer_session
 from aimle_server.health import add_health
 from aimle_server.hfl.asking import RoundAsker
 from aimle_server.hfl.driver import Tools
@@ -46,6 +47,7 @@ from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.model_management import ModelManagement
 from ml_repository.repository import Repository
+from ml_repository.trainings import Holder
 from sbi.clock import Clock
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.outbound import Outbound, TargetPolicy
@@ -67,7 +69,9 @@ async def build_app(
         EmbeddedDatabaseError, Unavailable: there is no database.
     """
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_Server.open(settings, clock or Clock(), external or External()))
+        server = await stack.enter_async_context(
+            _Server.open(settings, clock or Clock(), external or External())
+        )
         app = server.application()
         rest = stack.pop_all()
     app.on_cleanup.append(lambda _: rest.aclose())
@@ -85,6 +89,7 @@ class _Server:
         repository: Repository,
         access: Access,
         outbound: Outbound,
+        peer_session: ClientSession,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -93,12 +98,17 @@ class _Server:
         self.access = access
         self.clients = AimleClients(outbound, settings.hfl.call_timeout)
         self.outbound = outbound
+        self.peer_session = peer_session
         self.data = Path(settings.server.data_dir)
         self.discovery = ModelDiscovery(repository.models)
         self.artifacts = self._model_artifacts()
         self.dispatcher = self._dispatcher()
         self.files = RoundFiles(
-            self.data / "trainings", repository.artifacts, repository.models, outbound, settings.server.max_model_bytes
+            self.data / "trainings",
+            repository.artifacts,
+            repository.models,
+            outbound,
+            settings.server.max_model_bytes,
         )
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.janitor = Janitor(repository, clock)
@@ -113,7 +123,8 @@ class _Server:
             access = await stack.enter_async_context(open_access(settings, repository.oauth_clients, clock))
             outbound = Outbound(_policy(settings), authorize=access.authorize)
             stack.push_async_callback(outbound.close)
-            yield cls(settings, clock, external, repository, access, outbound)
+            peer_session = await stack.enter_async_context(open_peer_session())
+            yield cls(settings, clock, external, repository, access, outbound, peer_session)
 
     def application(self) -> web.Application:
         """The aiohttp application over these parts."""
@@ -197,11 +208,12 @@ class _Server:
             profiles=self.repository.profiles,
             reports=Reports(self.engine, self.files),
             update_spool=self._spool("updates"),
+            peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
         )
 
     def _tools(self) -> Tools:
         return Tools(
-            holder=_new_id(),
+            holder=Holder(_new_id(), self.settings.peer_url),
             clock=self.clock,
             trainings=self.repository.trainings,
             dispatcher=self.dispatcher,
@@ -224,13 +236,24 @@ class _Server:
         outbox = self.settings.outbox
         policy = RetryPolicy(first=outbox.backoff, longest=outbox.backoff_max, give_up_after=outbox.max_age)
         return Dispatcher(
-            self.repository.outbox, self.outbound, policy, self.clock, random.SystemRandom(), timeout=outbox.timeout
+            self.repository.outbox,
+            self.outbound,
+            policy,
+            self.clock,
+            random.SystemRandom(),
+            timeout=outbox.timeout,
         )
 
     def _model_artifacts(self) -> ModelArtifacts:
         stores = self.repository
         return ModelArtifacts(
-            stores.models, stores.storages, stores.artifacts, stores.discards, self.clock, _new_id, **self._names()
+            stores.models,
+            stores.storages,
+            stores.artifacts,
+            stores.discards,
+            self.clock,
+            _new_id,
+            **self._names(),
         )
 
     def _names(self) -> dict[str, str]:

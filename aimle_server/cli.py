@@ -59,8 +59,8 @@ def _fail(message: str, status: int) -> int:
 def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     # Slow to import, and the other commands do not need them.
-    from aimle_server.app import build_app
     from aimle_server import serve, workers
+    from aimle_server.app import build_app
 
     (workers if settings.server.workers > 1 else serve).run(settings, build_app)
     return 0

@@ -16,55 +16,78 @@ from aimle_server.settings import Server, Settings, SettingsError
 Build = Callable[[Settings], Awaitable[web.Application]]
 """Makes the application; `app.build_app`."""
 
+Ready = Callable[[str], None]
+"""Told the URL once requests are answered."""
+
 
 def run(settings: Settings, build: Build) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT, in one process."""
     logs.configure(settings.server.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, build))
 
 
-async def serve(settings: Settings, build: Build) -> None:
-    """Serve until SIGTERM or SIGINT; says on standard output where, once requests are answered.
+def say_ready(url: str) -> None:
+    """The one line on standard output."""
+    print(f"aimle-server is ready at {url}", flush=True)
 
-    The socket is bound first: a port that is taken is found out before anything starts, and with port 0 the
-    application knows the real one from the beginning.
+
+async def serve(
+    settings: Settings, build: Build, *, ready: Ready = say_ready, stop: asyncio.Event | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until `stop` is set.
+
+    The sockets are bound first: a port that is taken is found out before anything starts, and with port 0 the
+    application knows the real one from the beginning. Other processes on the same database have an address of
+    their own for this one.
     """
-    stop = asyncio.Event()
+    stop = stop or asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    context = _tls(settings.server)
-    with _bind(settings.server) as listener:
-        bound = replace(settings, server=replace(settings.server, port=listener.getsockname()[1]))
+    server = settings.server
+    context = _tls(server)
+    with (
+        bind(server.host, server.port, server.workers > 1) as listener,
+        bind(server.peer_host, server.peer_port) as peers,
+    ):
+        ports = {"port": listener.getsockname()[1], "peer_port": peers.getsockname()[1]}
+        bound = replace(settings, server=replace(server, **ports))
         runner = web.AppRunner(
             await build(bound),
             access_log_class=logs.AccessLog,
             access_log=logs.ACCESS,
-            shutdown_timeout=settings.server.shutdown_timeout,
+            shutdown_timeout=server.shutdown_timeout,
         )
         try:
             await runner.setup()
+            await web.SockSite(runner, peers).start()
             await web.SockSite(runner, listener, ssl_context=context).start()
-            print(f"aimle-server is ready at {bound.api_root}", flush=True)
+            ready(bound.api_root)
             await stop.wait()
         finally:
             await runner.cleanup()
 
 
-def _bind(server: Server) -> socket.socket:
-    """A bound socket that does not listen yet, so that nobody waits for answers while we start."""
+def bind(host: str, port: int, shared: bool = False) -> socket.socket:
+    """A bound socket that does not listen yet, so that nobody waits for answers while we start.
+
+    Raises:
+        SettingsError: the address is not ours, or the port is taken; `shared`: by a process that does not share.
+    """
     listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            server.host or None, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
     except OSError as error:
         if listener is not None:
             listener.close()
-        raise SettingsError(f"cannot listen on {server.host}:{server.port}: {error.strerror}") from error
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener
 
 

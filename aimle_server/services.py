@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from aimle_server.consumers.peers import Peers
 from aimle_server.hfl.reports import Reports
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration
@@ -32,6 +33,7 @@ class Services:
     profiles: TrainingProfiles
     reports: Reports
     update_spool: Spool
+    peers: Peers
 
 
 SERVICES = web.AppKey("services", Services)

@@ -36,6 +36,11 @@ class Server:
     id: str = setting("aimle-server", "AIMLE server id, as clients and model profiles are told")
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8080, "TCP port to listen on; 0: any free one", at_least=0, at_most=65535)
+    workers: int = setting(1, "processes that serve the port", at_least=1, at_most=256)
+    peer_host: str = setting(
+        "127.0.0.1", "address on which the other processes on this database reach this one, in plain HTTP"
+    )
+    peer_port: int = setting(0, "TCP port there; 0: any free one", at_least=0, at_most=65535)
     public_url: str = setting("", "apiRoot under which callers reach the server; empty: as each request says")
     data_dir: str = setting(
         "aimle-data", "directory of the signing key, the embedded database and spooled models"
@@ -115,7 +120,7 @@ class Hfl:
     )
     max_rounds: int = setting(1000, "most rounds of one training", at_least=1)
     lease: float = setting(
-        15.0, "after how long another server may drive a silent server's trainings, in s", at_least=0.1
+        10.0, "after how long another server may drive a silent server's trainings, in s", at_least=0.1
     )
 
 
@@ -123,7 +128,9 @@ class Hfl:
 class Outbox:
     """`[outbox]`: how hard a notification is tried."""
 
-    max_age: float = setting(86_400.0, "how old a notification is given up that still fails, in s", at_least=1)
+    max_age: float = setting(
+        86_400.0, "how old a notification is given up that still fails, in s", at_least=1
+    )
     backoff: float = setting(
         1.0, "pause after the first failure, in s; each further one doubles it", at_least=0.01
     )
@@ -174,6 +181,13 @@ class Settings:
         if host in ("", "0.0.0.0", "::"):  # noqa: S104 - nobody is bound here: it is not an address to hand out
             host = socket.gethostname()
         return self.server.public_url or f"{scheme}://{_bracketed(host)}:{self.server.port}"
+
+    @property
+    def peer_url(self) -> str:
+        """apiRoot to hand to the other processes on this database."""
+        if not self.server.peer_port:
+            return self.api_root
+        return f"http://{_bracketed(self.server.peer_host)}:{self.server.peer_port}"
 
     @property
     def issuer(self) -> str:

@@ -6,6 +6,7 @@ when), `_open` (not ended, or not cleaned up yet) and `_keys` (the capability ke
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,9 +23,27 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("owner", ASCENDING), ("output_model_id", ASCENDING)]),
         IndexModel([("owner", ASCENDING), ("model_id", ASCENDING), ("_open", ASCENDING)]),
         IndexModel([("owner", ASCENDING), ("_created", DESCENDING)]),
+        IndexModel([("_keys", ASCENDING)]),
     ],
     "training_profiles": [IndexModel([("_owner", ASCENDING), ("_model", ASCENDING)], unique=True)],
 }
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that drives trainings.
+
+    Attributes:
+        name: no other process has it.
+        address: apiRoot under which the other processes of the deployment reach it.
+    """
+
+    name: str
+    address: str
+
+    def fields(self, lease_until: datetime) -> Document:
+        """What says in a document that this process holds it."""
+        return {"_holder": self.name, "_address": self.address, "_lease_until": lease_until}
 
 
 class LeaseLost(Exception):
@@ -39,9 +58,9 @@ class Trainings:
         self._collection = database[COLLECTION]
         self._outbox = outbox
 
-    async def add(self, document: Document, holder: str, lease_until: datetime, created: datetime) -> None:
+    async def add(self, document: Document, holder: Holder, lease_until: datetime, created: datetime) -> None:
         """A new training, held by `holder` from the start."""
-        leased = {"_holder": holder, "_lease_until": lease_until, "_open": True, "_created": created}
+        leased = {**holder.fields(lease_until), "_open": True, "_created": created}
         await self._collection.insert_one(document | leased)
 
     async def find(self, training_id: str, owner: str) -> Document | None:
@@ -91,15 +110,19 @@ class Trainings:
         mine = {"_id": training_id, "_holder": holder}
         await self._collection.update_one(mine, {"$set": {"_open": False}})
 
-    async def claim(self, holder: str, now: datetime, until: datetime, limit: int) -> list[Document]:
+    async def address(self, *, key: str | None = None, training_id: str | None = None) -> str | None:
+        """Where the process is reached that drives the open training with this participant's key, or this id."""
+        query = {"_id": training_id} if key is None else {"_keys": key}
+        found = await self._collection.find_one(query, {"_address": True, "_open": True})
+        return found["_address"] if found and found["_open"] else None
+
+    async def claim(self, holder: Holder, now: datetime, until: datetime, limit: int) -> list[Document]:
         """Take over open trainings whose lease has run out; returns those that this call got."""
         claimed = []
         cursor = self._collection.find({"_open": True, "_lease_until": {"$lt": now}}).limit(limit)
         async for document in cursor:
             guard = {"_id": document["_id"], "_lease_until": document["_lease_until"]}
-            taken = await self._collection.update_one(
-                guard, {"$set": {"_holder": holder, "_lease_until": until}}
-            )
+            taken = await self._collection.update_one(guard, {"$set": holder.fields(until)})
             if taken.matched_count:
                 claimed.append(document)
         return claimed

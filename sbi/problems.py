@@ -25,8 +25,8 @@ class Problem(NamedTuple):
 CATALOGUE: dict[type[errors.AimleError], Problem] = {
     errors.InvalidRequest: Problem(400, "INVALID_MSG_FORMAT"),
     errors.Unauthenticated: Problem(401, "UNAUTHENTICATED"),
-    errors.Forbidden: Problem(403, "MODIFICATION_NOT_ALLOWED"),
-    errors.NotFound: Problem(404, "RESOURCE_URI_STRUCTURE_NOT_FOUND"),
+    errors.Forbidden: Problem(403, "ACCESS_DENIED"),
+    errors.NotFound: Problem(404, "RESOURCE_NOT_FOUND"),
     errors.Conflict: Problem(409, "CONFLICT"),
     errors.PayloadTooLarge: Problem(413, "PAYLOAD_TOO_LARGE"),
     errors.UnsupportedMediaType: Problem(415, "UNSUPPORTED_MEDIA_TYPE"),

@@ -7,9 +7,10 @@ a plain 3GPP client can use them without knowing this API.
 
 from aiohttp import hdrs, web
 
+from aimle_server.hfl.engine import NotDrivenHere
 from aimle_server.metrics import UPDATE_BYTES
 from aimle_server.services import SERVICES
-from sbi.api import Api, Call, Operation, no_content, ok
+from sbi.api import Api, Call, Handler, Operation, no_content, ok
 from sbi.errors import InvalidRequest, NotFound
 from sbi.serve import send_file
 from schemas.hfl_management import TrainingProfile, TrainingStatus
@@ -50,6 +51,19 @@ async def get_training(call: Call) -> web.Response:
     return ok(await call[SERVICES].status.get(call.caller, call.path("trainingId")))
 
 
+def by_the_driver(handler: Handler) -> Handler:
+    """The handler, answered by the process that drives the participant's training if that is another one."""
+
+    async def answer(call: Call) -> web.StreamResponse:
+        try:
+            return await handler(call)
+        except NotDrivenHere as error:
+            return await call[SERVICES].peers.ask_holder(call.request, call.path("key"), None, error)
+
+    return answer
+
+
+@by_the_driver
 async def get_model(call: Call) -> web.StreamResponse:
     """The model that the participant's round begins with, read from its file."""
     number = _round(call)
@@ -59,6 +73,7 @@ async def get_model(call: Call) -> web.StreamResponse:
     return await send_file(call.request, path, {hdrs.LINK: f'<{update}>; rel="aggregation"'})
 
 
+@by_the_driver
 async def put_update(call: Call) -> web.Response:
     """A participant's update, whole or from where the last attempt stopped."""
     services, key = call[SERVICES], call.path("key")
@@ -72,6 +87,7 @@ async def put_update(call: Call) -> web.Response:
     return no_content()
 
 
+@by_the_driver
 async def head_update(call: Call) -> web.Response:
     """How much of an unfinished upload is here."""
     seat = call[SERVICES].reports.seat(call.path("key"), _round(call))
@@ -79,6 +95,7 @@ async def head_update(call: Call) -> web.Response:
     return web.Response(headers={"Upload-Offset": str(offset)})
 
 
+@by_the_driver
 async def notify(call: Call) -> web.Response:
     """A participant's HFL training notification; the address says of which round."""
     number = _round(call)

@@ -2,14 +2,18 @@
 
 from aiohttp import web
 
+from aimle_server.procedures.service_operations import DrivenElsewhere
 from aimle_server.services import SERVICES
 from sbi.api import Api, Call, Operation, ok
 from schemas.service_operations import AimlServOperReq, AimlServOperResp
 
 
-async def request_operation(call: Call) -> web.Response:
-    """Start or stop an operation at AIMLE clients."""
-    return ok(await call[SERVICES].operations.request(call.caller, call.body))
+async def request_operation(call: Call) -> web.StreamResponse:
+    """Start or stop an operation at AIMLE clients; a training's, where it is driven."""
+    try:
+        return ok(await call[SERVICES].operations.request(call.caller, call.body))
+    except DrivenElsewhere as error:
+        return await call[SERVICES].peers.ask_holder(call.request, None, error.training_id, error)
 
 
 API = Api(

@@ -24,7 +24,7 @@ from aimle_server.metrics import TRANSITIONS
 from aimle_server.notifications.dispatcher import Dispatcher
 from ml_repository.database import translate
 from ml_repository.outbox import Message
-from ml_repository.trainings import LeaseLost, Trainings
+from ml_repository.trainings import Holder, LeaseLost, Trainings
 from sbi.clock import Clock
 from sbi.errors import AimleError
 
@@ -39,12 +39,12 @@ class Tools:
     """What the drivers of one process share.
 
     Attributes:
-        holder: this process, as the leases name it.
+        holder: this process, as the leases name it and the others reach it.
         trainings, dispatcher: the store, and who delivers what is written to the outbox with it.
         members, asker, files, results: the work behind the effects.
     """
 
-    holder: str
+    holder: Holder
     clock: Clock
     trainings: Trainings
     dispatcher: Dispatcher
@@ -83,7 +83,7 @@ class Driver:
                 await self._handle(await self._inbox.get())
             # Among them is work that the end has cancelled, which must not end the rest.
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._tools.trainings.close(self._tools.holder, self.training.training_id)
+            await self._tools.trainings.close(self._tools.holder.name, self.training.training_id)
         except LeaseLost:
             _log.warning("training %s is driven elsewhere now", self.training.training_id)
         finally:
@@ -126,7 +126,7 @@ class Driver:
             await self._tools.trainings.save(
                 training.to_document(),
                 self.training.version,
-                self._tools.holder,
+                self._tools.holder.name,
                 messages,
             )
         except PyMongoError as error:

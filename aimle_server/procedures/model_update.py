@@ -88,10 +88,15 @@ class ModelUpdate:
         made = await self._trainings.made(caller.subject, degraded.id)
         if made is None:
             raise Conflict(
-                f"nothing replaces {degraded.id}, and it was not trained here for you", cause="NO_UPDATE_AVAILABLE"
+                f"nothing replaces {degraded.id}, and it was not trained here for you",
+                cause="NO_UPDATE_AVAILABLE",
             )
         earlier = Training.from_document(made).request
-        request = {name: value for name, value in earlier.items() if name not in ("modelReq", "modelInf", "opSchedule")}
+        request = {
+            name: value
+            for name, value in earlier.items()
+            if name not in ("modelReq", "modelInf", "opSchedule")
+        }
         answer = await self._training.request(caller, request | {"modelInf": {"mlModelId": degraded.id}})
         return str(answer["trainingId"])
 

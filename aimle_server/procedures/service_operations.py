@@ -28,6 +28,14 @@ from schemas.common import NO_FEATURES
 Wire = Mapping[str, Any]
 
 
+class DrivenElsewhere(Unavailable):
+    """Another server drives this training, or one is about to take it over."""
+
+    def __init__(self, training_id: str) -> None:
+        super().__init__("the training is being taken over", retry_after=5)
+        self.training_id = training_id
+
+
 class OperatedClients(Protocol):
     """The way to the clients' Aimlec_AIMLEClientServiceOperations API."""
 
@@ -119,7 +127,7 @@ class ServiceOperations:
         elif clients >= everyone:
             event = Cancelled("the VAL server stopped the operation")
         if not self._tell(training_id, event):
-            raise Unavailable("the training is being taken over", retry_after=5)
+            raise DrivenElsewhere(training_id)
 
     async def _task(self, task_id: str, clients: Sequence[str], body: Wire) -> None:
         """Carry a task's START to every client or to none; STOP goes to those that can be reached."""

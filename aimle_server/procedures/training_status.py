@@ -42,7 +42,11 @@ def status_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "modelId": training.model_id,
         "outputModelId": training.output_model_id,
         "participants": [
-            {"clientId": participant.client_id, "state": participant.state.value, "samples": participant.samples}
+            {
+                "clientId": participant.client_id,
+                "state": participant.state.value,
+                "samples": participant.samples,
+            }
             for participant in training.participants.values()
         ],
         "history": [

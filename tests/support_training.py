@@ -89,6 +89,20 @@ def fedavg(trainers: Mapping[str, Pull], rounds: int, **profile: Any) -> list[Ve
     return models
 
 
+def fedadam(trainers: Mapping[str, Pull], rounds: int, **profile: Any) -> Vector:
+    """The model after so many rounds of Adam on the mean changes, with `ADAM`'s parameters."""
+    w, m, v = START, np.zeros(4), np.full(4, 0.01**2)
+    for number in range(1, rounds + 1):
+        change = mean_of_round(trainers, w, number, **profile) - w
+        m, v = 0.8 * m + 0.2 * change, 0.9 * v + 0.1 * change**2
+        w = (w + 0.2 * m / (np.sqrt(v) + 0.01)).astype(np.float32)
+    return w
+
+
+ADAM = {"strategy": "FEDADAM", "server_learning_rate": 0.2, "beta1": 0.8, "beta2": 0.9, "tau": 0.01}
+"""Of a TrainingProfile."""
+
+
 @contextlib.asynccontextmanager
 async def serving(
     url: str, database: Database, settings: Mapping[str, Any] | None = None, **options: Any

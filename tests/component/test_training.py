@@ -15,11 +15,13 @@ from aimle_client.val import Objective, TrainingProfile, ValServer, model_criter
 from ml_repository.database import Database
 from tests.support import Listener, ManualClock, eventually
 from tests.support_training import (
+    ADAM,
     START,
     Pull,
     accuracy_of,
     begin,
     events_of,
+    fedadam,
     fedavg,
     hears_nothing_more,
     mean_of_round,
@@ -120,19 +122,12 @@ async def test_fedprox(server: RunningServer, val: ValServer) -> None:
 async def test_fedadam(server: RunningServer, val: ValServer) -> None:
     """FEDADAM carries its moments from round to round: the result is that of Adam on the mean changes."""
     trainers = three()
-    profile = TrainingProfile(
-        strategy="FEDADAM", server_learning_rate=0.2, beta1=0.8, beta2=0.9, tau=0.01, learning_rate=0.5
-    )
+    profile = TrainingProfile(**ADAM, learning_rate=0.5)
     async with ues(server, trainers):
         training = await begin(val, members=NAMES, objective=Objective(max_epochs=4), profile=profile)
         last = (await events_of(training))[-1]
-    w, m, v = START, np.zeros(4), np.full(4, 0.01**2)
-    for number in range(1, 5):
-        change = mean_of_round(trainers, w, number, learningRate=0.5) - w
-        m, v = 0.8 * m + 0.2 * change, 0.9 * v + 0.1 * change**2
-        w = (w + 0.2 * m / (np.sqrt(v) + 0.01)).astype(np.float32)
     result = await val.download_model(str(last.output_model_id))
-    np.testing.assert_allclose(result["w"], w, atol=1e-5)
+    np.testing.assert_allclose(result["w"], fedadam(trainers, 4, learningRate=0.5), atol=1e-5)
     assert "proximalMu" not in trainers["ue-1"].configs[0]
 
 

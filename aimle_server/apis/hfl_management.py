@@ -100,7 +100,10 @@ async def notify(call: Call) -> web.Response:
     """A participant's HFL training notification; the address says of which round."""
     number = _round(call)
     assert number is not None  # noqa: S101 - the route has it
-    await call[SERVICES].reports.notify(call.path("key"), number, call.body)
+    attempt = call.request.query.get("attempt", "1")
+    if not _is_number(attempt):
+        raise InvalidRequest.of("attempt", "not a number")
+    await call[SERVICES].reports.notify(call.path("key"), number, int(attempt), call.body)
     return no_content()
 
 
@@ -109,9 +112,13 @@ def _round(call: Call) -> int | None:
     text = call.request.match_info.get("round")
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not _is_number(text):
         raise InvalidRequest.of("round", "not a round number")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _upload_name(key: str, number: int) -> str:

@@ -54,10 +54,11 @@ class Reported:
 
 @dataclass(frozen=True)
 class Errored:
-    """A client could not be asked, refused, or reported an error."""
+    """A client could not be asked, refused, or reported an error; `attempt` says when the round was asked."""
 
     client_id: str
     round: int
+    attempt: int = 1
 
 
 @dataclass(frozen=True)

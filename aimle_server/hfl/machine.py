@@ -190,6 +190,8 @@ def _record(training: Training, event: Reported | Errored) -> Training:
     ):
         return training
     if isinstance(event, Errored):
+        if event.attempt != training.attempt:
+            return training  # it failed in the attempt before, and was asked again since
         return training.with_participant(participant.missed(ParticipantState.ERRORED))
     reported = replace(
         participant,

@@ -80,11 +80,14 @@ class Reports:
         finally:
             await asyncio.to_thread(uploaded.unlink, missing_ok=True)
 
-    async def notify(self, key: str, round_number: int, body: Mapping[str, Any]) -> None:
-        """Take a participant's HflReport; one that comes late or again changes nothing."""
+    async def notify(self, key: str, round_number: int, attempt: int, body: Mapping[str, Any]) -> None:
+        """Take a participant's HflReport; one that comes late or again changes nothing.
+
+        `attempt` is the one whose address was used: an update may well be of an earlier one, an error not.
+        """
         seat = self._engine.seat(key)
         if body.get("hflTrngErr"):
-            seat.driver.put(Errored(seat.client_id, round_number))
+            seat.driver.put(Errored(seat.client_id, round_number, attempt))
             return
         at, samples = seat.driver.updates.get(key, (0, 0))
         details = body.get("aimle", {})

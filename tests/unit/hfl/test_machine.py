@@ -17,7 +17,12 @@ NAMES = ("a", "b", "c", "d")
 
 def training(**changes: Any) -> Training:
     """A training that was just requested, with a VAL server that listens."""
-    request = {"trnType": "TRAIN_HFL", "datasetId": ["digits"], "notifUri": "http://val/n", "memUpdNotif": True}
+    request = {
+        "trnType": "TRAIN_HFL",
+        "datasetId": ["digits"],
+        "notifUri": "http://val/n",
+        "memUpdNotif": True,
+    }
     plain = Training(
         training_id="t",
         owner="val",
@@ -186,7 +191,9 @@ def test_reports_without_updates_count_for_evaluation_only() -> None:
 def test_metrics_are_weighted_by_evaluation_samples() -> None:
     """The figure of a round is the one on the joined evaluation data."""
     history = begun(objective=Objective(max_rounds=3)).play(events.Selected(participants("a", "b")))
-    history.play(events.Reported("a", 1, 1, 30, {"accuracy": 0.5}), events.Reported("b", 1, 1, 10, {"accuracy": 0.9}))
+    history.play(
+        events.Reported("a", 1, 1, 30, {"accuracy": 0.5}), events.Reported("b", 1, 1, 10, {"accuracy": 0.9})
+    )
     assert history.training.initial_metrics == {"accuracy": pytest.approx((0.5 * 30 + 0.9 * 10) / 40)}
 
 
@@ -305,3 +312,45 @@ def test_an_end_is_tidied_up_again_by_whoever_takes_over() -> None:
     assert len(history.effect(events.Withdraw).participants) == 4
     assert history.effect(events.CleanUp) == events.CleanUp()
     assert len(history.notifications) == told
+
+
+def test_an_error_of_the_attempt_before() -> None:
+    """A client that failed when a round was asked first may well succeed when it is asked again."""
+    quorum = QuorumRule(min_reports=1.0)
+    history = begun(quorum=quorum).play(events.Selected(participants(*NAMES)), events.Deadline(1))
+    history.play(events.Selected(participants(*NAMES)))
+    assert history.training.attempt == 2
+    history.play(events.Errored("a", 1, attempt=1))
+    assert history.training.participants["a"].state is ParticipantState.TRAINING
+    history.play(events.Errored("a", 1, attempt=2))
+    assert history.training.participants["a"].state is ParticipantState.ERRORED
+
+
+def test_a_subscription_granted_during_selection() -> None:
+    """What is known of a participant when the round starts counts, not what was when it was chosen."""
+    history = begun().round(1, 0.1).play(events.Aggregated(1))
+    history.play(events.Subscribed("a", "http://a/subscriptions/1"), events.Selected(participants(*NAMES)))
+    asked = {p.client_id: p.subscription for p in history.effect(events.AskRound).participants}
+    assert asked == {"a": "http://a/subscriptions/1", "b": None, "c": None, "d": None}
+    history.round(2, 0.1).play(events.Aggregated(2))
+    moved = tuple(replace(p, uri="http://elsewhere") for p in participants("a"))
+    history.play(events.Selected(moved))
+    assert history.effect(events.AskRound).participants[0].subscription is None
+
+
+def test_a_client_stopped_during_selection() -> None:
+    """Where the operation was stopped meanwhile, nothing is asked: the participants are chosen anew."""
+    history = begun().play(events.Left(frozenset("a")), events.Selected(participants(*NAMES)))
+    assert history.effects == [events.Select()]
+    assert history.training.state is State.SELECTING
+
+
+def test_nobody_is_left_to_evaluate_the_last_model() -> None:
+    """The last model is the result without figures, unless figures decide whether it is acceptable."""
+    history = begun(objective=Objective(max_rounds=1)).round(1, 0.1).play(events.Aggregated(1))
+    history.play(events.SelectionFailed("nobody"))
+    assert history.effect(events.StoreResult).finish.round == 1
+    strict = Objective(max_rounds=1, acceptable_error=0.5)
+    history = begun(objective=strict).round(1, 0.1).play(events.Aggregated(1))
+    history.play(events.SelectionFailed("nobody"))
+    assert history.training.state is State.FAILED

@@ -29,6 +29,7 @@ from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
+from aimle_server.presence import Presence, needs_database
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
 from aimle_server.procedures.client_selection import ClientSelection
@@ -40,13 +41,13 @@ from aimle_server.procedures.service_operations import ServiceOperations
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
-from ml_repository.database import Database, connect, translate
+from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
 from ml_repository.keys import MODEL_ARTIFACTS, MODEL_DISCOVERY, MODEL_MANAGEMENT, MODEL_SPOOL
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.model_management import ModelManagement
-from ml_repository.repository import Repository
+from ml_repository.repository import INDEXES, Repository
 from ml_repository.trainings import Holder
 from sbi.clock import Clock
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
@@ -58,7 +59,9 @@ from sbi.spool import Spool
 async def build_app(
     settings: Settings, clock: Clock | None = None, external: External | None = None
 ) -> web.Application:
-    """The application, with its database open; its background work runs while it serves.
+    """The application; its background work runs while it serves.
+
+    A database that does not answer yet is waited for while serving: until then operations answer 503.
 
     Args:
         settings: with the real port in `server.port`: clients are told addresses.
@@ -66,7 +69,8 @@ async def build_app(
         external: the systems that know of location, velocity, QoS and edge servers; default: none is connected.
 
     Raises:
-        EmbeddedDatabaseError, Unavailable: there is no database.
+        EmbeddedDatabaseError: the embedded database cannot be started.
+        PyMongoError: the database is there and does not let us in, or its URL is none.
     """
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
@@ -87,6 +91,7 @@ class _Server:
         clock: Clock,
         external: External,
         repository: Repository,
+        presence: Presence,
         access: Access,
         outbound: Outbound,
         peer_session: ClientSession,
@@ -95,6 +100,7 @@ class _Server:
         self.clock = clock
         self.external = external
         self.repository = repository
+        self.presence = presence
         self.access = access
         self.clients = AimleClients(outbound, settings.hfl.call_timeout)
         self.outbound = outbound
@@ -119,17 +125,20 @@ class _Server:
         """The parts, with everything open that has to be closed again."""
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(_open_database(settings))
-            repository = await Repository.open(database, clock, _new_id)
+            repository = Repository.on(database, clock, _new_id)
+            presence = Presence(database, INDEXES)
+            await presence.start()
+            stack.push_async_callback(presence.stop)
             access = await stack.enter_async_context(open_access(settings, repository.oauth_clients, clock))
             outbound = Outbound(_policy(settings), authorize=access.authorize)
             stack.push_async_callback(outbound.close)
             peer_session = await stack.enter_async_context(open_peer_session())
-            yield cls(settings, clock, external, repository, access, outbound, peer_session)
+            yield cls(settings, clock, external, repository, presence, access, outbound, peer_session)
 
     def application(self) -> web.Application:
         """The aiohttp application over these parts."""
         app = web.Application(
-            middlewares=[metrics.middleware, problems(translate)],
+            middlewares=[metrics.middleware, problems(translate), needs_database(self.presence)],
             client_max_size=self.settings.server.max_json_bytes,
         )
         app[PUBLIC_URL] = self.settings.server.public_url
@@ -139,7 +148,7 @@ class _Server:
         app[MODEL_ARTIFACTS] = self.artifacts
         app[MODEL_SPOOL] = self._spool("models")
         app[SERVICES] = self._services()
-        add_health(app, self.repository.database)
+        add_health(app, self.presence)
         if self.access.token_service:
             app[TOKEN_SERVICE] = self.access.token_service
             mount(app, [OAUTH_API])
@@ -276,7 +285,7 @@ async def _open_database(settings: Settings) -> AsyncIterator[Database]:
         url = settings.database.url
         if not url:
             url = (await stack.enter_async_context(EmbeddedDatabase(Path(settings.server.data_dir)))).url
-        database = await connect(url, settings.database.name)
+        database = open_database(url, settings.database.name)
         stack.push_async_callback(database.close)
         yield database
 

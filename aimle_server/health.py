@@ -4,9 +4,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from aimle_server.metrics import REGISTRY
-from ml_repository.database import Database
+from aimle_server.presence import Presence
 
-DATABASE = web.AppKey("database", Database)
+PRESENCE = web.AppKey("presence", Presence)
 
 
 async def healthz(_request: web.Request) -> web.Response:
@@ -16,7 +16,7 @@ async def healthz(_request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """The database answers as well; Unavailable (503) while it does not."""
-    await request.app[DATABASE].ping()
+    await request.app[PRESENCE].check()
     return web.json_response({"status": "ready"})
 
 
@@ -25,8 +25,8 @@ async def metrics(_request: web.Request) -> web.Response:
     return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def add_health(app: web.Application, database: Database) -> None:
+def add_health(app: web.Application, presence: Presence) -> None:
     """Add the three pages."""
-    app[DATABASE] = database
+    app[PRESENCE] = presence
     for page in (healthz, readyz, metrics):
         app.router.add_get(f"/{page.__name__}", page, name=page.__name__)

@@ -5,6 +5,7 @@ import logging
 
 from pymongo.errors import PyMongoError
 
+from ml_repository.database import at_leisure, translate
 from ml_repository.repository import Repository
 from sbi.clock import Clock
 
@@ -35,7 +36,11 @@ class Janitor:
     async def _run(self) -> None:
         while True:
             try:
-                await self._repository.remove_expired(self._clock.now())
+                with at_leisure():
+                    await self._repository.remove_expired(self._clock.now())
             except PyMongoError as error:
-                _log.warning("nothing was cleaned up: %s", type(error).__name__)
+                if translate(error) is None:
+                    _log.exception("cleaning up failed")
+                else:
+                    _log.warning("the database does not answer; nothing is cleaned up")
             await self._clock.sleep(INTERVAL)

@@ -7,7 +7,7 @@ of driver (Motor ends in 2027, PyMongo's asyncio API follows it) is a change of 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -39,8 +39,14 @@ Collection = AsyncIOMotorCollection[Document]
 Session = AsyncIOMotorClientSession
 
 PING_SECONDS = 2.0
+OPERATION_SECONDS = 4.0
+"""For one operation with all its repetitions, so that a caller gets an answer while the database is away."""
 TRANSACTION_SECONDS = 15.0
 """For a transaction with all its repetitions, each operation's waiting for the server included."""
+ABORT_SECONDS = 1.0
+"""For telling the database that a transaction is off; it finds out by itself where it cannot be told."""
+LEISURE_SECONDS = 600.0
+"""For an operation that nobody waits for, such as making an index."""
 
 _PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 _TRANSIENT = "TransientTransactionError"
@@ -63,6 +69,12 @@ class Database:
         """A collection by its name."""
         return self.db[collection]
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the driver, which looks every second, has a server to write to; nothing is sent for this."""
+        topology: Any = self.client.topology_description
+        return bool(topology.has_writable_server())
+
     async def ping(self) -> None:
         """Return when the database has answered.
 
@@ -84,8 +96,14 @@ class Database:
         """
         async with await self.client.start_session() as session:
             with pymongo.timeout(TRANSACTION_SECONDS):
-                async with session.start_transaction():
+                session.start_transaction()
+                try:
                     yield session
+                except BaseException:
+                    with pymongo.timeout(ABORT_SECONDS):
+                        await session.abort_transaction()
+                    raise
+                await session.commit_transaction()
 
     async def run_in_transaction(self, callback: Callable[[Session], Awaitable[T]]) -> T:
         """What `callback(session)` returns, once its writes are committed.
@@ -107,23 +125,24 @@ class Database:
 
     async def ensure_indexes(self, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
         """Create the indexes of each named collection that are not there yet."""
-        for name, models in indexes.items():
-            if models:
-                await self.db[name].create_indexes(list(models))
+        with at_leisure():
+            for name, models in indexes.items():
+                if models:
+                    await self.db[name].create_indexes(list(models))
 
     async def close(self) -> None:
         """Close every connection; the object is of no use afterwards."""
         self.client.close()
 
 
-async def connect(url: str, name: str) -> Database:
-    """The database `name` behind a `mongodb://` or `mongodb+srv://` URL, once it has answered.
+def open_database(url: str, name: str) -> Database:
+    """The database `name` behind a `mongodb://` or `mongodb+srv://` URL, whether or not it answers now.
 
     Moments are read as aware datetimes in UTC, to the millisecond. An option in the URL does not override the
-    timeouts set here.
+    timeouts set here: a server that is gone is noticed at once, one that falls silent within four seconds, and
+    one that comes back within one.
 
     Raises:
-        Unavailable: nothing answered within three seconds.
         pymongo.errors.InvalidURI: `url` is not a connection string.
     """
     client: Client = AsyncIOMotorClient(
@@ -131,24 +150,41 @@ async def connect(url: str, name: str) -> Database:
         appname="aimle",
         tz_aware=True,
         retryWrites=True,
-        serverSelectionTimeoutMS=3_000,
-        connectTimeoutMS=5_000,
-        socketTimeoutMS=30_000,
-        waitQueueTimeoutMS=5_000,
+        timeoutMS=int(OPERATION_SECONDS * 1000),
+        serverSelectionTimeoutMS=2_000,
+        heartbeatFrequencyMS=1_000,
+        connectTimeoutMS=3_000,
+        waitQueueTimeoutMS=4_000,
     )
-    try:
-        await client.admin.command("ping")
-    except PyMongoError as error:
-        client.close()
-        raise translate(error) or error from error
     return Database(client, client[name])
+
+
+async def connect(url: str, name: str) -> Database:
+    """As `open_database`, once the database has answered.
+
+    Raises:
+        Unavailable: nothing answered within two seconds.
+        pymongo.errors.InvalidURI: `url` is not a connection string.
+    """
+    database = open_database(url, name)
+    try:
+        await database.client.admin.command("ping")
+    except PyMongoError as error:
+        await database.close()
+        raise translate(error) or error from error
+    return database
+
+
+def at_leisure() -> AbstractContextManager[None]:
+    """Operations in this block may take up to `LEISURE_SECONDS` together; not for what a caller waits for."""
+    return pymongo.timeout(LEISURE_SECONDS)
 
 
 def translate(error: BaseException) -> AimleError | None:
     """The caller's view of a driver's error: `Unavailable` when trying again may help, None for any other."""
     if not isinstance(error, PyMongoError):
         return None
-    if isinstance(error, _UNREACHABLE):
+    if isinstance(error, _UNREACHABLE) or error.timeout:
         return _unreachable()
     if error.has_error_label(_TRANSIENT) or error.has_error_label("RetryableWriteError"):
         return Unavailable("the database is busy", retry_after=1)

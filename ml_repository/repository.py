@@ -54,6 +54,11 @@ class Repository:
     async def open(cls, database: Database, clock: Clock, new_id: Callable[[], str]) -> Self:
         """The repository on this database, with every index there."""
         await database.ensure_indexes(INDEXES)
+        return cls.on(database, clock, new_id)
+
+    @classmethod
+    def on(cls, database: Database, clock: Clock, new_id: Callable[[], str]) -> Self:
+        """The repository on this database, whose indexes (`INDEXES`) are the caller's affair."""
         artifacts = Artifacts(database, clock)
         discarded = Discards(database, artifacts)
         messages = Outbox(database, clock)

@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint specs clean
+.PHONY: demo test test-faults lint specs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aimle-server demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+test-faults: $(VENV)/.test
+	$(BIN)/python -m pytest -m faults tests/faults
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ processes, so those have to agree to within a few seconds.
 
 A message in the collection `outbox`:
     stream, sequence, target, body  the message; `body` as the JSON text that is sent, whatever its keys are
+    origin                          scheme, host and port of the target
     created                         when it was enqueued, or revived as a dead letter
     due                             when its stream is to be looked at because of it; None: never
     attempts, status                failed attempts, and the last one's HTTP status (None: no answer)
@@ -15,7 +16,8 @@ that enqueue do not conflict with the dispatcher.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -107,11 +109,22 @@ class Outbox:
                 {"_id": message.id}, {"$setOnInsert": _document(message, now)}, upsert=True, session=session
             )
 
-    async def due_streams(self, limit: int) -> list[str]:
-        """Streams to look at now, longest waiting first; `limit` bounds the messages that are read."""
-        found = self._messages.find({"due": {"$lte": self._clock.now()}}, {"_id": 0, "stream": 1})
+    async def due_streams(self, limit: int, except_for: Collection[str] = ()) -> dict[str, str]:
+        """Streams to look at now with the origins of their targets, longest waiting first.
+
+        Args:
+            limit: bounds the messages that are read.
+            except_for: origins whose streams are left out.
+        """
+        query: Document = {"due": {"$lte": self._clock.now()}}
+        if except_for:
+            query["origin"] = {"$nin": list(except_for)}
+        found = self._messages.find(query, {"_id": 0, "stream": 1, "origin": 1})
         documents = await found.sort("due", 1).limit(limit).to_list(None)
-        return list(dict.fromkeys(document["stream"] for document in documents))
+        streams: dict[str, str] = {}
+        for document in documents:
+            streams.setdefault(document["stream"], document["origin"])
+        return streams
 
     async def claim(self, stream: str, owner: str, seconds: float) -> bool:
         """Take the stream's lease; False if it is taken."""
@@ -214,9 +227,16 @@ def _document(message: Message, now: datetime) -> Document:
         "stream": message.stream,
         "sequence": message.sequence,
         "target": message.target,
+        "origin": _origin(message.target),
         "body": json.dumps(message.body),
         **_untried(now),
     }
+
+
+def _origin(target: str) -> str:
+    """Scheme, host and port as they are written; `target` itself if it is no URL."""
+    found = re.match(r"[^/]*//[^/?#]*", target)
+    return found[0].lower() if found else target
 
 
 def _untried(now: datetime) -> Document:

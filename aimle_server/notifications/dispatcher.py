@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import secrets
+from collections import Counter
 from datetime import timedelta
 
 from aimle_server.notifications.retry import Failure, RetryPolicy
@@ -33,7 +34,10 @@ class Dispatcher:
         policy: when to try again.
         clock: what is due, and how long to pause.
         rng: jitter.
-        concurrency: streams served at once; also bounds how many slow targets can hold on to a task.
+        concurrency: streams served at once.
+        per_origin: streams served at once whose targets have the same scheme, host and port: one that hangs
+            occupies no more. More than `outbound` connects at once would wait for a connection until they
+            count as failed.
         poll_interval: seconds between two looks at the outbox when nothing wakes the dispatcher.
         timeout: seconds that a target has for its answer.
     """
@@ -47,6 +51,7 @@ class Dispatcher:
         rng: random.Random,
         *,
         concurrency: int = 128,
+        per_origin: int = 32,
         poll_interval: float = 1.0,
         timeout: float = 10.0,
     ) -> None:
@@ -56,6 +61,7 @@ class Dispatcher:
         self._clock = clock
         self._rng = rng
         self._concurrency = concurrency
+        self._per_origin = per_origin
         self._poll_interval = poll_interval
         self._timeout = timeout
         self._lease = timeout * _LEASE_TIMEOUTS
@@ -63,6 +69,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._stopping = False
         self._serving: dict[str, asyncio.Task[None]] = {}
+        self._load: Counter[str] = Counter()  # streams being served, by the origin of their targets
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -106,12 +113,17 @@ class Dispatcher:
     async def _serve_due(self) -> None:
         if len(self._serving) >= self._concurrency:
             return
-        due = await self._outbox.due_streams(self._concurrency * _LOOK_AHEAD)
-        waiting = [stream for stream in due if stream not in self._serving]
-        for stream in waiting[: self._concurrency - len(self._serving)]:
-            self._serving[stream] = asyncio.create_task(self._serve(stream))
+        busy = [origin for origin, streams in self._load.items() if streams >= self._per_origin]
+        due = await self._outbox.due_streams(self._concurrency * _LOOK_AHEAD, busy)
+        for stream, origin in due.items():
+            if stream not in self._serving and self._has_room_for(origin):
+                self._load[origin] += 1
+                self._serving[stream] = asyncio.create_task(self._serve(stream, origin))
 
-    async def _serve(self, stream: str) -> None:
+    def _has_room_for(self, origin: str) -> bool:
+        return len(self._serving) < self._concurrency and self._load[origin] < self._per_origin
+
+    async def _serve(self, stream: str, origin: str) -> None:
         try:
             if not await self._outbox.claim(stream, self._owner, self._lease):
                 return
@@ -124,6 +136,7 @@ class Dispatcher:
             _log.exception("stream %s could not be served", stream)
         finally:
             del self._serving[stream]
+            self._load -= Counter({origin: 1})  # forgets an origin that has none left
 
     async def _deliver_in_order(self, stream: str) -> None:
         head = await self._outbox.head(stream)

@@ -120,7 +120,7 @@ async def test_messages_arrive_in_order(outbox: Outbox, dispatch: MakeDispatcher
     await dispatch()
     await empty(outbox)
     assert numbers(listener) == list(range(20))
-    assert await outbox.due_streams(10) == []
+    assert await outbox.due_streams(10) == {}
 
 
 async def test_waking_makes_delivery_immediate(
@@ -166,7 +166,7 @@ async def test_the_order_holds_when_the_head_fails(
     move(clock, dispatcher, 59)
 
     async def looked_at() -> bool:
-        return await outbox.due_streams(10) == []
+        return await outbox.due_streams(10) == {}
 
     await eventually(looked_at)
     await dispatcher.stop()

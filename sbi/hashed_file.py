@@ -1,6 +1,7 @@
 """A file that grows by appending and knows its SHA-256, written outside the event loop."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
@@ -46,9 +47,17 @@ class HashedFile:
 
 @asynccontextmanager
 async def appending(path: Path, keep: int) -> AsyncIterator[HashedFile]:
-    """The file at `path` (made with mode 0600 if need be), cut to its first `keep` bytes, to be appended to."""
-    descriptor, digest = await undisturbed(_open, path, keep)
+    """The file at `path` (made with mode 0600 if need be), cut to its first `keep` bytes, to be appended to.
+
+    Raises:
+        BlockingIOError: another process appends to it, or has begun it anew.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_size < keep:
+            raise BlockingIOError("another process has begun it anew")
+        digest = await undisturbed(_cut, descriptor, keep)
         yield HashedFile(descriptor, keep, digest)
     finally:
         os.close(descriptor)
@@ -65,14 +74,10 @@ async def undisturbed(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
     return result
 
 
-def _open(path: Path, keep: int) -> "tuple[int, hashlib._Hash]":
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.ftruncate(descriptor, keep)
-        digest = hashlib.sha256()
-        while block := os.read(descriptor, BLOCK):
-            digest.update(block)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor, digest
+def _cut(descriptor: int, keep: int) -> "hashlib._Hash":
+    """Cut the file; the digest of what is left."""
+    os.ftruncate(descriptor, keep)
+    digest = hashlib.sha256()
+    while block := os.read(descriptor, BLOCK):
+        digest.update(block)
+    return digest

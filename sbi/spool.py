@@ -117,6 +117,8 @@ class Spool:
             try:
                 async with appending(self._part(key), announced.start or 0) as file:
                     await self._fill(file, request, announced, most)
+            except BlockingIOError as error:
+                raise Conflict("another request goes on with this upload") from error
             except OSError as error:
                 if error.errno in _DISK_FULL:
                     raise Unavailable("there is no room for this upload now", retry_after=60) from error

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-faults lint specs clean
+.PHONY: demo test test-faults fuzz lint specs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aimle-server demo
@@ -13,6 +13,10 @@ test: $(VENV)/.test
 
 test-faults: $(VENV)/.test
 	$(BIN)/python -m pytest -m faults tests/faults
+
+# Other requests each time, 40 times as many as in `make test`: about half an hour. -k narrows it, e.g. FUZZ='-k damaged'.
+fuzz: $(VENV)/.test
+	AIMLE_FUZZ=long $(BIN)/python -m pytest tests/contract/test_fuzz.py --timeout 0 $(FUZZ)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -230,8 +230,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(mongo_url: str, name: str, folder: Path) -> AsyncIterator[World]:
-    """A system whose server keeps its documents in the database `name`."""
+async def world(
+    mongo_url: str, name: str, folder: Path, changes: Mapping[str, Any] | None = None
+) -> AsyncIterator[World]:
+    """A system whose server keeps its documents in the database `name`; `changes` are settings of that server."""
     settings = {
         "database.url": mongo_url,
         "database.name": name,
@@ -242,6 +244,7 @@ async def world(mongo_url: str, name: str, folder: Path) -> AsyncIterator[World]
         "hfl.call_timeout": 1.0,
         "hfl.join_timeout": 0.5,
         "update.wait": 0.0,
+        **(changes or {}),
     }
     async with (
         running_server(settings, clients=[OWNER, UE]) as server,

@@ -169,8 +169,11 @@ class EmbeddedDatabase:
 
 
 def _make_private(directory: Path) -> None:
-    for path in (directory.parent, directory):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        for path in (directory.parent, directory):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedDatabaseError(f"cannot keep data in {directory.parent}: {error.strerror}") from error
 
 
 async def _lock(path: Path) -> int:
@@ -182,7 +185,7 @@ async def _lock(path: Path) -> int:
         pid = re.match(r"process (\d+)", owner)
         if (pid and _is_alive(int(pid[1]))) or time.monotonic() > deadline:
             os.close(descriptor)
-            raise EmbeddedDatabaseError(f"{path.parent} is in use by another server: {owner}")
+            raise EmbeddedDatabaseError(f"{path.parent} is in use by another server ({owner})")
         await asyncio.sleep(_POLL_SECONDS)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, _owner("starting"), 0)
@@ -198,13 +201,15 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether the process runs; one that was killed and that its parent has not looked after yet does not."""
     try:
         os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text()
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:
         return True
-    return True
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _owner(state: str) -> bytes:

@@ -165,8 +165,7 @@ def check(profiles: Sequence[Mapping[str, Any]]) -> None:
             InvalidParam(f"/mlModels/{index}/mlModelInfo/{path}", text) for path, text in problems.items()
         ]
     if wrong:
-        names = ", ".join(param.param for param in wrong)
-        raise InvalidRequest(f"wrong or missing: {names}", wrong)
+        raise InvalidRequest.naming(wrong)
 
 
 def _problems(model: Mapping[str, Any]) -> dict[str, str]:

@@ -57,8 +57,7 @@ def load(schema: Schema, data: Any, prefix: str = "") -> Any:
     except ValidationError as error:
         wrong = islice(_flatten(error.messages, prefix), _MOST_NAMED)
         params = [InvalidParam(pointer, reason) for pointer, reason in wrong]
-        names = ", ".join(param.param or "body" for param in params)
-        raise InvalidRequest(f"wrong or missing: {names}", params) from error
+        raise InvalidRequest.naming(params) from error
 
 
 def _flatten(messages: Any, pointer: str) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,9 @@ identifiers the caller sent and nothing internal; `cause` is the machine-readabl
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_TOLD = 5
+"""Wrong attributes that `detail` has room for; `invalid_params` has them all."""
+
 
 @dataclass(frozen=True)
 class InvalidParam:
@@ -43,6 +46,13 @@ class InvalidRequest(AimleError):
     def __init__(self, detail: str, invalid_params: Iterable[InvalidParam] = (), *, cause: str | None = None):
         super().__init__(detail, cause=cause)
         self.invalid_params = tuple(invalid_params)
+
+    @classmethod
+    def naming(cls, params: Iterable[InvalidParam]) -> "InvalidRequest":
+        """Several wrong attributes; the first few are in `detail` with their reasons."""
+        wrong = list(params)
+        told = "; ".join(f"{param.param or 'body'}: {param.reason}" for param in wrong[:_TOLD])
+        return cls(told + ("; ..." if len(wrong) > _TOLD else ""), wrong)
 
     @classmethod
     def of(cls, param: str, reason: str, *, cause: str | None = None) -> "InvalidRequest":

@@ -42,11 +42,15 @@ class TrainingProfile(Schema):
 
 
 class ParticipantStatus(Schema):
-    """A client's part in the round that runs; `samples` is what it trained on, once it has reported."""
+    """A client's part in the round that runs.
+
+    `samples` is what it trained on, once it has reported; `reason` says why it did not.
+    """
 
     clientId = Text(required=True)
     state = Choice(*PARTICIPANT_STATES, required=True)
     samples = Uinteger()
+    reason = Text()
 
 
 class RoundStatus(Schema):

@@ -3,17 +3,21 @@
 PerfParams has no room for the round, sample counts or precise figures; whoever does not know `aimle` ignores it.
 """
 
-from schemas.base import Integer, Map, Number, Schema, nested
+from schemas.base import Integer, Map, Number, Schema, Text, nested
 from schemas.hfl_training import HflTrngNotify
 
 
 class ReportDetails(Schema):
-    """The figures of one round: samples fitted on, samples evaluated on, metrics of the received model."""
+    """The figures of one round: samples fitted on and evaluated on, metrics of the received model.
+
+    `reason` says in words what failed.
+    """
 
     round = Integer(0, 2**31 - 1)
     numSamples = Integer(0, 2**31 - 1)
     numEvalSamples = Integer(0, 2**31 - 1)
     metrics = Map(Number())
+    reason = Text()
 
 
 class HflReport(HflTrngNotify):

@@ -1,6 +1,7 @@
 """The aimlec-* APIs that AIMLE clients serve, as this server calls them (TS 24.560; TS 23.482 8.10, 8.12, 8.20)."""
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ from yarl import URL
 from aimle_server.procedures.client_participation import ClientUnreachable
 from sbi.api import MERGE_PATCH
 from sbi.outbound import Outbound, Response, TargetRefused, TargetUnreachable
+
+_log = logging.getLogger("aimle.clients")
 
 
 class ClientRefused(ClientUnreachable):
@@ -73,7 +76,10 @@ class AimleClients:
             response = await self._outbound.request(
                 method, url, json=body, content_type=content_type, timeout=self._timeout, scope=scope
             )
-        except (TargetRefused, TargetUnreachable) as error:
+        except TargetRefused as error:
+            _log.warning("%s is not called: %s (settings of [targets])", URL(url).origin(), error)
+            raise ClientUnreachable(str(error)) from error
+        except TargetUnreachable as error:
             raise ClientUnreachable(str(error)) from error
         if not 200 <= response.status < 300:
             raise ClientRefused(response.status)

@@ -52,7 +52,7 @@ class RoundAsker:
                 put(Subscribed(participant.client_id, uri))
         except ClientUnreachable as error:
             _log.info("training %s: client %s: %s", training.training_id, participant.client_id, error)
-            put(Errored(participant.client_id, training.round, training.attempt))
+            put(Errored(participant.client_id, training.round, training.attempt, str(error)))
 
     async def _modify(self, training: Training, participant: Participant) -> bool:
         """Point the subscription at this round; False where the client no longer has it."""

@@ -54,11 +54,17 @@ class Reported:
 
 @dataclass(frozen=True)
 class Errored:
-    """A client could not be asked, refused, or reported an error; `attempt` says when the round was asked."""
+    """A client could not be asked, refused, or reported an error.
+
+    Attributes:
+        attempt: says when the round was asked.
+        reason: in words, for the VAL server.
+    """
 
     client_id: str
     round: int
     attempt: int = 1
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 """Where a training may go from each state; the conditional write in the database is the second guard."""
 
 
+REASONS_TOLD = 3
+"""Clients whose reasons stand in the reason of a training that failed by them."""
+
+
 class ForbiddenTransitionError(Exception):
     """A programming error: `advance` tried a step that the table does not have."""
 
@@ -192,7 +196,7 @@ def _record(training: Training, event: Reported | Errored) -> Training:
     if isinstance(event, Errored):
         if event.attempt != training.attempt:
             return training  # it failed in the attempt before, and was asked again since
-        return training.with_participant(participant.missed(ParticipantState.ERRORED))
+        return training.with_participant(participant.missed(ParticipantState.ERRORED, event.reason))
     reported = replace(
         participant,
         state=ParticipantState.REPORTED,
@@ -207,7 +211,9 @@ def _record(training: Training, event: Reported | Errored) -> Training:
 def _time_out(training: Training) -> Training:
     for participant in training.participants.values():
         if participant.state not in SETTLED:
-            training = training.with_participant(participant.missed(ParticipantState.TIMED_OUT))
+            training = training.with_participant(
+                participant.missed(ParticipantState.TIMED_OUT, "no report in time")
+            )
     return training
 
 
@@ -232,8 +238,10 @@ def _missed_quorum(training: Training, updates: int, needed: int) -> Step:
         again = replace(training, state=State.SELECTING, attempt=training.attempt + 1, deadline=None)
         return Step(again, (Select(),))
     asked = len(training.participants)
+    reasons = [f"{p.client_id}: {p.reason}" for p in training.participants.values() if p.reason]
+    told = f" ({'; '.join(reasons[:REASONS_TOLD])})" if reasons else ""
     return _fail(
-        training, f"round {training.round}: updates from {updates} of {asked} clients, {needed} needed"
+        training, f"round {training.round}: updates from {updates} of {asked} clients, {needed} needed{told}"
     )
 
 

@@ -17,6 +17,9 @@ from sbi.errors import Conflict, InvalidRequest
 
 MOST_SAMPLES = 2**31 - 1
 
+LONGEST_REASON = 200
+"""Characters of a client's own words that are kept and shown to the VAL server."""
+
 _ANY = 1e100
 _METRICS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("accuracy", "precision", "recall", "f1"), (0.0, 1.0)),
@@ -86,11 +89,12 @@ class Reports:
         `attempt` is the one whose address was used: an update may well be of an earlier one, an error not.
         """
         seat = self._engine.seat(key)
-        if body.get("hflTrngErr"):
-            seat.driver.put(Errored(seat.client_id, round_number, attempt))
+        details = body.get("aimle", {})
+        if error := body.get("hflTrngErr"):
+            reason = details.get("reason", error)[:LONGEST_REASON]
+            seat.driver.put(Errored(seat.client_id, round_number, attempt, reason))
             return
         at, samples = seat.driver.updates.get(key, (0, 0))
-        details = body.get("aimle", {})
         metrics = _metrics(body["hflTrngOut"], details.get("metrics", {}))
         evaluated = details.get("numEvalSamples", 1 if metrics else 0)
         fitted = samples if at == round_number else 0

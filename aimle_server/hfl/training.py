@@ -56,6 +56,7 @@ class Participant:
         eval_samples: number of samples it evaluated the received model on.
         metrics: its evaluation of the model that the round began with, name to value.
         misses: rounds in a row that it did not report.
+        reason: why it did not report the running round, in words.
     """
 
     client_id: str
@@ -68,14 +69,17 @@ class Participant:
     eval_samples: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     misses: int = 0
+    reason: str = ""
 
     def asked(self) -> Self:
         """The same participant as a round starts."""
-        return replace(self, state=ParticipantState.TRAINING, samples=0, eval_samples=0, metrics={})
+        return replace(
+            self, state=ParticipantState.TRAINING, samples=0, eval_samples=0, metrics={}, reason=""
+        )
 
-    def missed(self, state: ParticipantState) -> Self:
+    def missed(self, state: ParticipantState, reason: str) -> Self:
         """The same participant after it failed to report, in this way."""
-        return replace(self, state=state, misses=self.misses + 1)
+        return replace(self, state=state, misses=self.misses + 1, reason=reason)
 
 
 @dataclass(frozen=True)

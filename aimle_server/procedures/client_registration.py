@@ -119,7 +119,7 @@ class ClientRegistration:
             for name, reason in self._faults(entry)
         ]
         if wrong:
-            raise InvalidRequest(f"wrong or missing: {', '.join(param.param for param in wrong)}", wrong)
+            raise InvalidRequest.naming(wrong)
 
     def _faults(self, entry: Wire) -> list[tuple[str, str]]:
         """Optional in the OpenAPI document, both parts are mandatory in TS 24.560 6.3.6.2.4."""

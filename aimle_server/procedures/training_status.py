@@ -41,14 +41,7 @@ def status_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "round": training.committed,
         "modelId": training.model_id,
         "outputModelId": training.output_model_id,
-        "participants": [
-            {
-                "clientId": participant.client_id,
-                "state": participant.state.value,
-                "samples": participant.samples,
-            }
-            for participant in training.participants.values()
-        ],
+        "participants": _participants(training),
         "history": [
             {
                 "round": record.round,
@@ -62,3 +55,14 @@ def status_of(document: Mapping[str, Any]) -> dict[str, Any]:
         ],
     }
     return status | ({"reason": training.reason} if training.reason else {})
+
+
+def _participants(training: Training) -> list[dict[str, Any]]:
+    """Who takes part; before the first selection, the members that the request names."""
+    if not training.participants and not training.terminal:
+        return [{"clientId": client_id, "state": "INVITED"} for client_id in training.members]
+    return [
+        {"clientId": p.client_id, "state": p.state.value, "samples": p.samples}
+        | ({"reason": p.reason} if p.reason else {})
+        for p in training.participants.values()
+    ]

@@ -176,7 +176,9 @@ def test_a_round_below_the_quorum_is_asked_again_then_fails() -> None:
     assert (history.training.state, history.training.attempt) == (State.SELECTING, 2)
     history.round(1, 0.2, "a", "b").play(events.Deadline(1))
     assert history.training.state is State.FAILED
-    assert history.training.reason == "round 1: updates from 2 of 4 clients, 3 needed"
+    assert history.training.reason == (
+        "round 1: updates from 2 of 4 clients, 3 needed (c: no report in time; d: no report in time)"
+    )
 
 
 def test_reports_without_updates_count_for_evaluation_only() -> None:

@@ -1,6 +1,7 @@
 """Who may call this server, and as whom it calls others: the settings' `[auth]` made into objects."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from sbi.issuer import TokenIssuer, load_or_create_key
 from sbi.keys import FileKeys, GivenKeys, KeySource, UrlKeys
 from sbi.outbound import TargetUnreachable
 from sbi.tokens import TokenAuthenticator
+
+_log = logging.getLogger("aimle.access")
 
 Authorize = Callable[[str], Awaitable[str | None]]
 
@@ -42,6 +45,7 @@ async def open_access(settings: Settings, clients: OAuthClients, clock: Clock) -
     """Access as the settings say."""
     auth = settings.auth
     if auth.insecure_no_auth:
+        _log.warning("every request is taken without a token, from whoever reaches %s", settings.api_root)
         yield Access(OpenAccess(), None, _no_token)
     elif auth.mode == "builtin":
         key = await asyncio.to_thread(load_or_create_key, settings.key_file)

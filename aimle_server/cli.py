@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pymongo.errors import PyMongoError
 
-from aimle_server.configuration import keys_of, parse
+from aimle_server.configuration import Key, keys_of, parse
 from aimle_server.settings import Settings, SettingsError, load
 from ml_repository.embedded import EmbeddedDatabaseError
 from sbi.errors import AimleError
@@ -67,14 +67,18 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _demo(_args: argparse.Namespace) -> int:
-    from aimle_server import demo  # needs the extra `demo`
-
+    try:
+        from aimle_server import demo
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is missing: install the extra `demo` (pip install 'aimle[demo]')", 1)
     return demo.main()
 
 
 def _token(args: argparse.Namespace) -> int:
     from aimle_server import token_command
 
+    if args.action == "add" and args.role:
+        args.scope = _scopes_of(args.role)
     if "scope" in args:
         _check_scopes(args.scope or ())
     asyncio.run(token_command.run(_settings(args), args))
@@ -88,11 +92,21 @@ def _outbox(args: argparse.Namespace) -> int:
     return 0
 
 
+def _scopes_of(role: str) -> list[str]:
+    """A device registers itself; an application asks for everything else that this server serves."""
+    from aimle_server.apis import SERVED_APIS
+    from aimle_server.apis.client_registration import API as REGISTRATION
+
+    if role == "device":
+        return [REGISTRATION.scope]
+    return sorted({api.scope for api in SERVED_APIS} - {REGISTRATION.scope})
+
+
 def _check_scopes(scopes: Sequence[str]) -> None:
     """Refuse a scope that no API has: a token with it would be refused everywhere, without saying why."""
-    from aimle_server.apis import ALL_APIS
+    from aimle_server.apis import ALL_APIS, oauth
 
-    known = sorted({api.scope for api in ALL_APIS})
+    known = sorted({api.scope for api in ALL_APIS} - {oauth.API.scope})
     for scope in scopes:
         if scope not in known:
             names = difflib.get_close_matches(scope, known) or known
@@ -170,13 +184,10 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
         if name != "list":
             action.add_argument("client_id", metavar="CLIENT_ID")
         if name in ("add", "issue"):
-            action.add_argument(
-                "--scope",
-                action="extend",
-                nargs="+",
-                required=name == "add",
-                help="base name of an API: aimles-disc",
-            )
+            which = action.add_mutually_exclusive_group(required=name == "add")
+            which.add_argument("--scope", action="extend", nargs="+", help="base name of an API: aimles-disc")
+            if name == "add":
+                which.add_argument("--role", choices=("device", "application"), help="all scopes it needs")
             action.add_argument("--vendor", help="vendor that models may be restricted to (TS 23.482 8.11)")
 
 
@@ -197,6 +208,13 @@ def _add_outbox(parser: argparse.ArgumentParser) -> None:
             which.add_argument("--all", action="store_true", help="every dead letter")
 
 
+def _default(key: Key) -> str:
+    """What holds without the flag, and what may be given where that is a choice."""
+    shown = ",".join(key.default) if isinstance(key.default, tuple) else key.default
+    default = f"default: {shown if shown != '' else 'none'}"
+    return f"{'|'.join(get_args(key.type))}; {default}" if get_origin(key.type) is Literal else default
+
+
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     """A flag for each named setting, in a group per table."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file (environment: AIMLE_CONFIG)")
@@ -205,6 +223,6 @@ def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None
         group = groups.setdefault(key.table, None) or parser.add_argument_group(f"[{key.table}]")
         groups[key.table] = group
         options = [name for name in (_SHORT.get(key.dotted), key.flag) if name]
-        text = key.metadata["doc"].replace("%", "%%")
+        text = f"{key.metadata['doc']} ({_default(key)})".replace("%", "%%")
         switch: dict[str, Any] = {"nargs": "?", "const": "true"} if key.type is bool else {}
         group.add_argument(*options, dest=key.dotted, metavar="VALUE", help=text, **switch)

@@ -124,6 +124,19 @@ async def test_clients(tmp_path: Path, mongo_url: str, database: Database) -> No
     assert "val-1" in refused(tmp_path, "token", "issue", "val-1", status=1, **where)
 
 
+async def test_roles(tmp_path: Path, mongo_url: str, database: Database) -> None:
+    """A role stands for the scopes that a device, or an application, needs."""
+    where = {"AIMLE_DATABASE_URL": mongo_url, "AIMLE_DATABASE_NAME": database.db.name}
+    for name, role in (("ue-1", "device"), ("val-1", "application")):
+        assert aimle(tmp_path, "token", "add", name, "--role", role, **where).returncode == 0
+    listed = dict(
+        line.split("\t")[:2] for line in aimle(tmp_path, "token", "list", **where).stdout.splitlines()
+    )
+    assert listed["ue-1"] == "aimles-client-reg"
+    assert {"aimles-trn", "mlr-mlmm", "aimle-artifacts"} < set(listed["val-1"].split())
+    assert "aimles-client-reg" not in listed["val-1"]
+
+
 async def test_issue(tmp_path: Path) -> None:
     """A token minted on the command line passes the check of a server with the same data directory."""
     args = ["token", "issue", "operator", "--scope", "aimles-disc", "--data-dir", "data"]

@@ -14,6 +14,7 @@ import requests
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule, run_state_machine_as_test
+from schemathesis import Response
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, response_headers_conformance
 
@@ -24,6 +25,7 @@ from tests.contract.support_surface import (
     BY_NAME,
     CRITERIA,
     ENDPOINTS,
+    OWNER,
     STRANGER,
     WITH_BODY,
     Endpoint,
@@ -38,7 +40,8 @@ MAX_QUERY = 4000
 @pytest.fixture(scope="module")
 def system(mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system that calls nobody outside of this machine, and is well after whatever was done to it."""
-    running = world(mongo_url, f"test_{uuid.uuid4().hex}", tmp_path_factory.mktemp("keys"), LOOPBACK_ONLY)
+    changes = {**LOOPBACK_ONLY, "hfl.participation_timeout": 5.0}
+    running = world(mongo_url, f"test_{uuid.uuid4().hex}", tmp_path_factory.mktemp("keys"), changes)
     with fenced(), in_thread(running) as (made, run), requests.Session() as session:
         made_system = System(made, run, session)
         yield made_system
@@ -104,7 +107,7 @@ def test_damaged_criteria(system: System, endpoint: Endpoint, data: st.DataObjec
 
 OF_ONE = {
     variable: [
-        endpoint
+        endpoint.name
         for endpoint in ENDPOINTS
         if endpoint.variables == [variable] and not endpoint.operation.capability
     ]
@@ -129,29 +132,23 @@ class Lives(RuleBasedStateMachine):
     @rule(made=alive, data=st.data())
     def attack(self, made: tuple[str, str], data: st.DataObject) -> None:
         """Who has no token or another's is refused, and the resource is as it was."""
-        variable, identifier = made
-        endpoint = data.draw(st.sampled_from(OF_ONE[variable]))
-        body, ids = self.body(endpoint, made, data), {variable: identifier}
+        name = data.draw(st.sampled_from(OF_ONE[made[0]]))
+        body = self.body(name, made, data)
         before = self.look(made)
-        assert self.system.ask(endpoint, body, ids=ids, subject=None).status_code == 401
-        if endpoint.name not in OF_THE_CALLER:
-            answer = self.system.ask(endpoint, body, ids=ids, subject=STRANGER)
-            judge(endpoint, answer)
-            assert answer.status_code in (400, 404, 413), answer.text
+        assert self.ask(name, made, body, None).status_code == 401
+        if name not in OF_THE_CALLER:
+            assert self.ask(name, made, body, STRANGER).status_code in (400, 404, 413)
         assert self.look(made) == before
 
     @rule(made=alive, data=st.data())
     def use(self, made: tuple[str, str], data: st.DataObject) -> None:
-        """The owner's own requests, right or damaged, are answered, and the resource stays."""
-        endpoints = [endpoint for endpoint in OF_ONE[made[0]] if endpoint.name not in REMOVING]
-        endpoint = data.draw(st.sampled_from(endpoints))
-        body = self.body(endpoint, made, data)
-        answer = self.system.ask(endpoint, body, ids=dict([made]))
-        event(f"{endpoint.name} {answer.status_code}")
-        judge(endpoint, answer)
+        """The owner's own requests, right or damaged, are answered."""
+        name = data.draw(st.sampled_from([name for name in OF_ONE[made[0]] if name not in REMOVING]))
+        answer = self.ask(name, made, self.body(name, made, data))
+        event(f"{name} {answer.status_code}")
 
     @rule(made=alive)
-    def strangers_list(self, made: tuple[str, str]) -> None:
+    def list_as_stranger(self, made: tuple[str, str]) -> None:
         """Nothing of it is in what others are told that there is."""
         for name in ("GetMLModelsStorages", "ListTrainings"):
             answer = self.system.ask(BY_NAME[name], subject=STRANGER)
@@ -161,26 +158,29 @@ class Lives(RuleBasedStateMachine):
     @rule(made=consumes(alive))
     def remove(self, made: tuple[str, str]) -> None:
         """Once removed it is gone for everything."""
-        ids = dict([made])
-        for endpoint in (endpoint for endpoint in OF_ONE[made[0]] if endpoint.name in REMOVING):
-            assert self.system.ask(endpoint, ids=ids).status_code == 204
+        for name in REMOVING.intersection(OF_ONE[made[0]]):
+            assert self.ask(name, made).status_code == 204
             for other in OF_ONE[made[0]]:
-                answer = self.system.ask(other, self.system.world.body(other.name, ids), ids=ids)
-                judge(other, answer)
-                assert answer.status_code == 404, answer.text
+                body = self.system.world.body(other, dict([made]))
+                assert self.ask(other, made, body).status_code == 404
 
-    def body(self, endpoint: Endpoint, made: tuple[str, str], data: st.DataObject) -> Any:
+    def ask(
+        self, name: str, made: tuple[str, str], body: Any = None, subject: str | None = OWNER
+    ) -> Response:
+        """An operation on it, whose answer keeps all promises."""
+        answer = self.system.ask(BY_NAME[name], body, ids=dict([made]), subject=subject)
+        judge(BY_NAME[name], answer)
+        return answer
+
+    def body(self, name: str, made: tuple[str, str], data: st.DataObject) -> Any:
         """A valid body, or a damaged one; None where there is none."""
-        valid = self.system.world.body(endpoint.name, dict([made]))
+        valid = self.system.world.body(name, dict([made]))
         return valid if valid is None else data.draw(st.just(valid) | damaged(valid))
 
     def look(self, made: tuple[str, str]) -> list[tuple[int, str]]:
         """What its owner reads of it; a training goes on meanwhile."""
-        answers = [
-            self.system.ask(endpoint, ids=dict([made]))
-            for endpoint in OF_ONE[made[0]]
-            if endpoint.operation.method == "GET"
-        ]
+        reading = [name for name in OF_ONE[made[0]] if BY_NAME[name].operation.method == "GET"]
+        answers = [self.ask(name, made) for name in reading]
         return [(answer.status_code, answer.text if made[0] != "trainingId" else "") for answer in answers]
 
 

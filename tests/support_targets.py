@@ -12,9 +12,10 @@ GIGABYTE = 1 << 30
 
 @dataclass
 class Poured:
-    """How many bytes the targets got rid of that send a gigabyte."""
+    """What the targets got rid of that send a gigabyte: bytes, and to how many requests."""
 
     total: int = 0
+    requests: int = 0
 
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -55,6 +56,7 @@ def pour(poured: Poured, head: bytes, piece: bytes = bytes(1 << 20)) -> Behaviou
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        poured.requests += 1
         writer.write(head)
         for _ in range(GIGABYTE // len(piece)):
             writer.write(piece)

@@ -1,0 +1,202 @@
+"""What a request for a training must have, and what it is refused for (TS 23.482 8.3, table 8.3.3.1-1)."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from aimle_client.http import Connection, open_session
+from aimle_client.testing import RunningServer
+from aimle_client.tokens import TokenProvider
+from aimle_client.val import ANY_MODEL, TrainingProfile, ValServer, model_criteria
+from ml_repository.database import Database
+from sbi.clock import Clock
+from tests.support import eventually
+from tests.support_val import PARAMETERS, SERVICE, criteria, serving, ues, val_server
+
+Json = dict[str, Any]
+
+GOOD: Json = {
+    "trnType": "TRAIN_HFL",
+    "members": ["ue-1"],
+    "modelInf": {"mlModelId": "digits"},
+    "datasetId": ["digits"],
+}
+
+
+@dataclass
+class Asking:
+    """A VAL server that has stored a model, and its plain requests."""
+
+    server: RunningServer
+    val: ValServer
+    connection: Connection
+    database: Database
+
+    async def request(self, body: Json) -> tuple[int, Json]:
+        """POST /request-train as it is: status and body."""
+        headers = await self.connection.authorization("aimles-trn")
+        url = f"{self.server.url}/aimles-trn/v1/request-train"
+        async with self.connection.session.post(url, json=body, headers=headers) as response:
+            return response.status, await response.json()
+
+
+@contextlib.asynccontextmanager
+async def asking(url: str, database: Database, **settings: Any) -> AsyncIterator[Asking]:
+    """A server, a VAL server and the model `digits`."""
+    async with (
+        serving(url, database, settings=settings) as server,
+        val_server(server) as val,
+        open_session() as session,
+    ):
+        tokens = TokenProvider(session, f"{server.url}/oauth2/token", server.credentials["val-1"], Clock())
+        await val.store_model("digits", PARAMETERS, services=[SERVICE])
+        yield Asking(server, val, Connection(server.url, session, tokens=tokens), database)
+
+
+@pytest.fixture
+async def ask(mongo_url: str, database: Database) -> AsyncIterator[Asking]:
+    """One VAL server's requests."""
+    async with asking(mongo_url, database) as found:
+        yield found
+
+
+VFL: Json = {"featureList": [{"clientId": "ue-1", "list": ["hour"]}], "datasetComm": [{"featureId": "ue"}]}
+
+REFUSED: list[tuple[str, Json, int, str]] = [
+    ("nobody to train", {"members": None}, 400, "/members"),
+    ("two lists of members", {"clientSetId": "s"}, 400, "/clientSetId"),
+    ("no client at all", {"numReqClients": 0}, 400, "/numReqClients"),
+    ("more clients than members", {"numReqClients": 2}, 400, "/numReqClients"),
+    ("no model", {"modelInf": None}, 400, "/modelInf"),
+    ("no model's identity", {"modelInf": {}}, 400, "/modelInf/mlModelId"),
+    ("a host and no file", {"modelInf": {"mlModelLoc": {"fqdn": "a.example"}}}, 400, "/modelInf/mlModelLoc/uri"),
+    ("a file to be fetched by FTP", {"modelInf": {"mlModelLoc": {"uri": "ftp://a/m"}}}, 400, "/modelInf/mlModelLoc"),
+    ("a type of training of no standard", {"trnType": "TRAIN_XFL"}, 400, "/trnType"),
+    ("vertical FL without parameters", {"trnType": "TRAIN_VFL"}, 400, "/vflParam/datasetComm"),
+    (
+        "vertical FL without features",
+        {"trnType": "TRAIN_VFL", "vflParam": {"datasetComm": VFL["datasetComm"]}},
+        400,
+        "/vflParam/featureList",
+    ),
+    ("an objective that nobody measures", {"trainObj": {"objType": "BEAUTY"}}, 400, "/trainObj/objType"),
+    ("no samples", {"dataSamples": 0}, 400, "/dataSamples"),
+    ("no schedule", {"opSchedule": "tomorrow"}, 400, "/opSchedule"),
+    ("a schedule backwards", {"opSchedule": "2030-01-02T00:00:00Z/2030-01-01T00:00:00Z"}, 400, "/opSchedule"),
+    ("a weekly schedule that is none", {"opSchedule": '{"daysOfWeek": [9]}'}, 400, "/opSchedule/daysOfWeek/0"),
+    ("a notification by FTP", {"notifUri": "ftp://val.example/n"}, 400, "/notifUri"),
+    ("a notification to the metadata service", {"notifUri": "http://169.254.169.254/n"}, 400, "/notifUri"),
+    ("no data set", {"datasetId": None}, 400, "/datasetId"),
+    ("a model that is not there", {"modelInf": {"mlModelId": "nope"}}, 404, ""),
+    ("a client set that is not there", {"members": None, "clientSetId": "nope"}, 404, ""),
+    ("vertical FL", {"trnType": "TRAIN_VFL", "vflParam": VFL}, 501, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "param"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+async def test_refused(ask: Asking, changes: Json, status: int, param: str) -> None:
+    """A request that cannot work is refused with the attribute's name, and leaves nothing behind."""
+    body = {name: value for name, value in (GOOD | changes).items() if value is not None}
+    answer, problem = await ask.request(body)
+    assert (answer, problem["status"]) == (status, status), problem
+    if param:
+        assert param in [wrong["param"] for wrong in problem["invalidParams"]]
+    assert await ask.database["trainings"].count_documents({}) == 0
+    assert await ask.database["models"].count_documents({}) == 1
+
+
+async def test_models_that_cannot_be_trained(ask: Asking) -> None:
+    """Without bytes, for other uses only, somebody else's, or in training: each says so."""
+    await ask.val.store_model("empty", services=[SERVICE])
+    await ask.val.store_model("for-inference", PARAMETERS, usages=["INFERENCE"])
+    async with val_server(ask.server, "val-2") as other:
+        await other.store_model("theirs", PARAMETERS, access="PRIVATE_USE_ONLY")
+    async with ues(ask.server, "ue-1"):
+        training = await ask.val.train(model_id="digits", members=["ue-1"], dataset_ids=["digits"])
+        output = (await training.status()).output_model_id or f"digits.{training.id}"
+        answers = {}
+        for model in ("empty", "for-inference", "theirs", output):
+            status, problem = await ask.request(GOOD | {"modelInf": {"mlModelId": model}})
+            answers[model] = (status, problem["cause"])
+        await training.cancel()
+    assert answers == {
+        "empty": (400, "INVALID_MSG_FORMAT"),
+        "for-inference": (403, "ML_MODEL_USAGE"),
+        "theirs": (404, "ML_MODEL_NOT_FOUND"),
+        output: (409, "MODEL_IN_TRAINING"),
+    }
+
+
+async def test_another_owners_client_set(ask: Asking) -> None:
+    """A client set is its owner's: for others there is none."""
+    async with ues(ask.server, "ue-1"), val_server(ask.server, "val-2") as other:
+        theirs = await other.select(criteria(), req_num=1)
+    body = {name: value for name, value in GOOD.items() if name != "members"}
+    status, problem = await ask.request(body | {"clientSetId": theirs.client_set})
+    assert (status, problem["cause"]) == (404, "CLIENT_SET_NOT_FOUND")
+
+
+async def test_requirements_choose_the_newest_model(ask: Asking) -> None:
+    """Of the models that meet `modelReq` and can be trained, the one stored last is; the answer names it."""
+    await ask.val.store_model("older", PARAMETERS, domain="IMAGE_RECOGNITION")
+    await ask.val.store_model("newer", PARAMETERS, domain="IMAGE_RECOGNITION")
+    await ask.val.store_model("empty", domain="IMAGE_RECOGNITION")
+    requirements = model_criteria(ANY_MODEL, domain="IMAGE_RECOGNITION")
+    body = {name: value for name, value in GOOD.items() if name != "modelInf"}
+    status, answer = await ask.request(body | {"modelReq": requirements})
+    assert (status, answer["modelId"]) == (200, "newer")
+    status, problem = await ask.request(body | {"modelReq": model_criteria(ANY_MODEL, domain="SPEECH_RECOGNITION")})
+    assert (status, problem["cause"]) == (404, "ML_MODEL_NOT_FOUND")
+
+
+async def test_status_is_the_owners(ask: Asking) -> None:
+    """A VAL server sees its own trainings, the latest first, and nobody else's."""
+    ids = [(await ask.request(GOOD))[1]["trainingId"] for _ in range(2)]
+    mine = await ask.val.trainings()
+    assert [status.training_id for status in mine] == ids[::-1]
+    assert [p.client_id for p in mine[0].participants] == ["ue-1"]
+    async with val_server(ask.server, "val-2") as other:
+        assert await other.trainings() == []
+        with pytest.raises(Exception, match="TRAINING_NOT_FOUND"):
+            await other.training_status(ids[0])
+
+
+async def test_training_profiles(ask: Asking) -> None:
+    """A profile is put, read and removed by its owner, for whom alone it counts."""
+    put = await ask.val.put_training_profile("digits", TrainingProfile(strategy="FEDPROX", proximal_mu=0.5))
+    assert (put.strategy, put.proximal_mu, put.local_epochs) == ("FEDPROX", 0.5, 1)
+    assert await ask.val.get_training_profile("digits") == put
+    async with val_server(ask.server, "val-2") as other:
+        with pytest.raises(Exception, match="404"):
+            await other.get_training_profile("digits")
+    await ask.val.delete_training_profile("digits")
+    with pytest.raises(Exception, match="404"):
+        await ask.val.get_training_profile("digits")
+
+
+async def test_a_request_without_an_address_for_news_runs(ask: Asking) -> None:
+    """`notifUri` may be left out: the training runs all the same."""
+    async with ues(ask.server, "ue-1"):
+        _, answer = await ask.request(GOOD | {"trainObj": {"objType": "ACCURACY", "targetValue": 90}})
+        status = await ask.val.training(answer["trainingId"]).wait(0.05)
+    assert status.state == "COMPLETED"
+    assert await ask.database["outbox"].count_documents({}) == 0
+
+
+async def test_nobody_comes(mongo_url: str, database: Database) -> None:
+    """Too few clients within the time for joining: the training fails, and says how many were needed."""
+    async with asking(mongo_url, database, **{"hfl.join_timeout": 0.2}) as ask:
+        _, answer = await ask.request(GOOD | {"members": ["ue-7", "ue-8"]})
+        status = await ask.val.training(answer["trainingId"]).wait(0.05)
+        assert (status.state, status.reason) == ("FAILED", "0 clients take part, 1 needed")
+        await eventually(lambda: _one_model(database))
+
+
+async def _one_model(database: Database) -> bool:
+    """Whether the place for the result is gone again."""
+    return await database["models"].count_documents({}) == 1

@@ -234,8 +234,11 @@ def _settle(before: Training, after: Training, now: datetime) -> Step:
 
 def _missed_quorum(training: Training, updates: int, needed: int) -> Step:
     """Too few updates: the round is asked again of those that are there, then the training fails."""
-    if training.attempt < training.quorum.attempts:
-        again = replace(training, state=State.SELECTING, attempt=training.attempt + 1, deadline=None)
+    missed = training.missed + 1
+    if missed < training.quorum.attempts:
+        again = replace(
+            training, state=State.SELECTING, attempt=training.attempt + 1, missed=missed, deadline=None
+        )
         return Step(again, (Select(),))
     asked = len(training.participants)
     reasons = [f"{p.client_id}: {p.reason}" for p in training.participants.values() if p.reason]
@@ -271,6 +274,7 @@ def _commit(training: Training, now: datetime) -> Step:
         committed=training.round,
         round=training.round + 1,
         attempt=1,
+        missed=0,
         history=(*training.history, record),
         percentage=percentage,
     )

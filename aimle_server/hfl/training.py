@@ -112,7 +112,7 @@ class QuorumRule:
         wanted: number of participants wanted; None: all that are named.
         min_reports: fraction of the participants asked that must send an update, in (0, 1].
         max_misses: a participant that missed this many rounds in a row is left out for a while.
-        attempts: times that a round is asked until too few updates fail the training.
+        attempts: times that a round may have too few updates; the last of them fails the training.
         round_timeout: seconds from the start of a round until who has not reported is left out.
     """
 
@@ -158,7 +158,8 @@ class Training:
         objective, stop, quorum: the rules.
         state, version: where it stands; `version` counts the writes.
         round: number of the running (or next) round, from 1; `committed` is the last one aggregated.
-        attempt: how often the running round was asked.
+        attempt: how often the running round was asked, also because a server died; addresses differ by it.
+        missed: how often the running round had too few updates.
         round_started, deadline: when the running round began, and when it closes.
         stopped: clients at which the operation was stopped; they are not asked again.
         participants: by client id.
@@ -187,6 +188,7 @@ class Training:
     round: int = 1
     committed: int = 0
     attempt: int = 1
+    missed: int = 0
     round_started: datetime | None = None
     deadline: datetime | None = None
     participants: Mapping[str, Participant] = field(default_factory=dict)

@@ -1,0 +1,79 @@
+"""`crashing_server.py before|after POINT N ARGS...` is `aimle-server ARGS...`, until it kills itself.
+
+It sends itself SIGKILL immediately before or after the N-th time that it does what POINT names.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from aimle_server.cli import main
+from ml_repository.artifacts import Artifacts
+from ml_repository.model_artifacts import ModelArtifacts
+from ml_repository.outbox import Outbox
+from ml_repository.trainings import Trainings
+
+
+class Point(NamedTuple):
+    """A method of a store, and for which first arguments it is the point."""
+
+    store: type
+    method: str
+    concerns: Callable[[Any], bool] = lambda _: True
+
+
+def _enters(state: str, *, finishing: bool = False) -> Point:
+    """The write by which a training enters the state; AGGREGATING has two meanings."""
+    return Point(
+        Trainings,
+        "save",
+        lambda document: document["state"] == state and (document["finish"] is not None) >= finishing,
+    )
+
+
+def _artifact(kind: str) -> Point:
+    return Point(Artifacts, "put", lambda name: name.startswith("training:") and f":{kind}:" in name)
+
+
+POINTS = {
+    "REQUESTED": Point(Trainings, "add"),
+    "SELECTING": _enters("SELECTING"),
+    "ROUND_RUNNING": _enters("ROUND_RUNNING"),
+    "AGGREGATING": _enters("AGGREGATING"),
+    "storing": _enters("AGGREGATING", finishing=True),
+    "COMPLETED": _enters("COMPLETED"),
+    "FAILED": _enters("FAILED"),
+    "CANCELLED": _enters("CANCELLED"),
+    "checkpoint": _artifact("model"),
+    "memory": _artifact("memory"),
+    "result": Point(ModelArtifacts, "complete"),
+    "forgetting": Point(Outbox, "delivered"),
+    "closing": Point(Trainings, "close"),
+}
+
+
+def crash(when: str, point: Point, turn: int) -> None:
+    """Have this process end in that moment."""
+    original = getattr(point.store, point.method)
+    turns = 0
+
+    async def last(store: Any, subject: Any, *args: Any, **options: Any) -> Any:
+        nonlocal turns
+        turns += point.concerns(subject)
+        now = point.concerns(subject) and turns == turn
+        if now and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = await original(store, subject, *args, **options)
+        if now:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(point.store, point.method, last)
+
+
+if __name__ == "__main__":
+    when, name, turn, *arguments = sys.argv[1:]
+    crash(when, POINTS[name], int(turn))
+    sys.exit(main(arguments))

@@ -22,7 +22,8 @@ PARTICIPANT_STATES = ("INVITED", "TRAINING", "REPORTED", "ERRORED", "TIMED_OUT")
 class TrainingProfile(Schema):
     """How a model is trained: the aggregation strategy and the hyperparameters of clients and server.
 
-    Every attribute is optional; `load` fills in the defaults, so that a loaded profile is a complete one.
+    Every attribute is optional; `load` fills in the defaults, but those of `roundTimeout` and `minReports`, which
+    are the server's settings.
     `proximalMu` is for FEDPROX; `serverLearningRate`, `beta1`, `beta2` and `tau` are for FEDADAM.
     `roundTimeout` is in seconds; `minReports` is the fraction of participants that must send updates.
     """
@@ -36,8 +37,8 @@ class TrainingProfile(Schema):
     beta1 = Number(0, 0.9999, load_default=0.9)
     beta2 = Number(0, 0.9999, load_default=0.99)
     tau = Number(1e-12, 1, load_default=0.001)
-    roundTimeout = Integer(1, 604_800, load_default=600)
-    minReports = Number(0, 1, load_default=0.5)
+    roundTimeout = Integer(1, 604_800)
+    minReports = Number(0, 1)
     seed = Integer(0, 2**32 - 1, load_default=0)
 
 

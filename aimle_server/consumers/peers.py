@@ -16,6 +16,9 @@ from sbi.errors import Unavailable
 FORWARDED = "AIMLE-Forwarded"
 """Marks a request that was passed on once; it is not passed on again."""
 
+RETRY_AFTER = 5
+"""Seconds after which a training that nobody drives should have been taken over."""
+
 _HOP_BY_HOP = frozenset(
     name.lower()
     for name in (
@@ -43,12 +46,14 @@ class Peers:
         """The answer of the process that drives the training with this participant's key, or with this id.
 
         Raises:
-            otherwise: no other process drives such a training.
-            Unavailable: that process does not answer; its training is about to be taken over.
+            otherwise: there is no such training, or it has ended.
+            Unavailable: nobody drives it at the moment; it is about to be taken over.
         """
         address = await self._trainings.address(key=key, training_id=training_id)
-        if address is None or address == self._address or FORWARDED in request.headers:
+        if address is None:
             raise otherwise
+        if address == self._address or FORWARDED in request.headers:
+            raise Unavailable("the training is being taken over", retry_after=RETRY_AFTER)
         return await self._pass_on(request, address)
 
     async def _pass_on(self, request: web.Request, address: str) -> web.StreamResponse:
@@ -62,7 +67,7 @@ class Peers:
                 allow_redirects=False,
             )
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            raise Unavailable("the training is being taken over", retry_after=5) from error
+            raise Unavailable("the training is being taken over", retry_after=RETRY_AFTER) from error
         async with answer:
             return await _copy(request, answer)
 

@@ -86,7 +86,7 @@ class MemberSelection:
             training, {p.client_id for p in training.participants.values() if _silent(training, p)}
         )
         staying = await self._staying(training)
-        wanted = training.quorum.wanted or len(training.members)
+        wanted = _wanted(training)
         needed = training.quorum.needed(wanted)
         while True:
             joined = await self._invite(training, staying, (wanted or MOST_PARTICIPANTS) - len(staying))
@@ -222,6 +222,13 @@ def membership(training: Training, server_id: str, dataset: str, part: str) -> d
 def _silent(training: Training, participant: Participant) -> bool:
     """Whether it missed so many rounds in a row that it does not take part any more."""
     return participant.misses >= training.quorum.max_misses
+
+
+def _wanted(training: Training) -> int:
+    """How many are to take part; 0: as many as there are. Criteria replace members that were stopped."""
+    if training.quorum.wanted or "memSelCrit" in training.request:
+        return training.quorum.wanted or len(training.members)
+    return len(set(training.members) - set(training.stopped))
 
 
 def _moved(participant: Participant, candidate: Candidate) -> Participant:

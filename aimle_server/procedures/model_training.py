@@ -171,7 +171,7 @@ class ModelTraining:
     async def _profile(self, caller: Caller, model_id: str) -> dict[str, Any]:
         found = await self._profiles.find(caller.subject, model_id)
         own = {"roundTimeout": self._defaults.round_timeout, "minReports": self._defaults.min_reports}
-        return found or {**_PROFILE.load({}), **own}
+        return {**own, **(found or _PROFILE.load({}))}
 
 
 def _check_type(body: Mapping[str, Any]) -> None:

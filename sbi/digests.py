@@ -11,7 +11,7 @@ from io import FileIO
 
 REPR_DIGEST = "Repr-Digest"
 
-_SHA256 = re.compile(r"(?:^|,)[ \t]*sha-256=([^,]*)")
+_SHA256 = re.compile(r"(?:^|,)[ \t]*sha-256\b=?([^,]*)")
 _BYTE_SEQUENCE = re.compile(r":([A-Za-z0-9+/]*={0,2}):[ \t]*(?:;.*)?")
 
 

@@ -2,19 +2,22 @@
 
     AimleClientError
     ├── ServerUnavailable   nobody answers, or the server says come again later; `retry_after` in seconds
+    │   └── NotTrusted      no TLS with a certificate that is trusted here: nothing that time heals
     ├── UnexpectedAnswer    the server answered something that its API does not have
     ├── RequestRefused      the server understood and said no; the ProblemDetails says why
     │   ├── Unauthorized    401: no valid token, or the client's credentials are wrong
-    │   ├── Forbidden       403: a valid token that does not allow this
+    │   ├── Forbidden       403: a valid token that does not allow this, or no token for this scope
     │   ├── NotFound        404, 410: no such resource, or not this client's
     │   └── Conflict        409: the resource's state does not allow this now
     └── TransferFailed      model bytes could not be moved
         └── CorruptTransfer they arrived and are not what was sent
 
 Everything the SDK raises on purpose is one of these; programming errors (TypeError, ValueError) are not
-wrapped. No message holds a URL, a token or a secret, so that each can be logged as it is.
+wrapped. Of an address, messages hold host and port at most, and never a token or a secret, so that each can be
+logged as it is.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +34,10 @@ class ServerUnavailable(AimleClientError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NotTrusted(ServerUnavailable):
+    """The certificate is not trusted, or TLS cannot be agreed on; see `ca_file` where the CA is a private one."""
 
 
 class UnexpectedAnswer(AimleClientError):
@@ -55,7 +62,8 @@ class RequestRefused(AimleClientError):
         detail: str | None = None,
         invalid_params: tuple[InvalidParam, ...] = (),
     ) -> None:
-        super().__init__(f"{status} {cause or ''}: {detail or 'refused without a reason'}".replace(" :", ":"))
+        said = _said(detail, invalid_params) or "refused without a reason"
+        super().__init__(f"{status} {cause}: {said}" if cause else f"{status}: {said}")
         self.status = status
         self.cause = cause
         self.detail = detail
@@ -67,7 +75,7 @@ class Unauthorized(RequestRefused):
 
 
 class Forbidden(RequestRefused):
-    """403: this client may not do this."""
+    """403: this client may not do this; also when the token endpoint does not grant the scope (`invalid_scope`)."""
 
 
 class NotFound(RequestRefused):
@@ -84,6 +92,18 @@ class TransferFailed(AimleClientError):
 
 class CorruptTransfer(TransferFailed):
     """The bytes that arrived do not have the announced digest or length."""
+
+
+_MOST_NAMED = 3
+_LONGEST_REASON = 200
+
+
+def _said(detail: str | None, invalid_params: tuple[InvalidParam, ...]) -> str:
+    """The detail, and of the wrong attributes the first few that it does not name already."""
+    named = [f"{wrong.param}: {wrong.reason}" if wrong.reason else wrong.param for wrong in invalid_params]
+    new = [text[:_LONGEST_REASON] for text in named if text not in (detail or "")]
+    more = [f"and {len(new) - _MOST_NAMED} more"] if len(new) > _MOST_NAMED else []
+    return "; ".join([*([detail] if detail else []), *new[:_MOST_NAMED], *more])
 
 
 _BY_STATUS = {401: Unauthorized, 403: Forbidden, 404: NotFound, 410: NotFound, 409: Conflict}
@@ -105,6 +125,14 @@ def refusal(status: int, problem: Any) -> RequestRefused:
             if isinstance(item, Mapping) and isinstance(item.get("param"), str)
         ),
     )
+
+
+def refusal_of(status: int, body: bytes) -> RequestRefused:
+    """The error for an answer with this status and body, which need not be JSON."""
+    try:
+        return refusal(status, json.loads(body))
+    except (ValueError, RecursionError):
+        return refusal(status, None)
 
 
 def _text(value: Any) -> str | None:

@@ -1,11 +1,13 @@
 """JSON requests to an AIMLE server: tokens, retries, ProblemDetails as errors. Both sides of the SDK use it.
 
 What may be sent twice: a request whose method is idempotent, and any request that surely was not processed
-(no connection was made, or 429/503 with Retry-After). Everything else fails at its first failure.
+(no connection was made, or 429/503 with Retry-After). Everything else fails at its first failure, and so does
+what no repetition helps: a certificate that is not trusted.
 """
 
 import json
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 import aiohttp
 from aiohttp import hdrs
 
-from aimle_client.errors import ServerUnavailable, UnexpectedAnswer, refusal
+from aimle_client.addresses import api_root
+from aimle_client.errors import NotTrusted, ServerUnavailable, UnexpectedAnswer, refusal_of
+from aimle_client.failures import failure, not_sent
 from aimle_client.tokens import ClientCredentials, TokenProvider
 from sbi.api import JSON
 from sbi.clock import Clock
@@ -84,6 +88,9 @@ class Connection:
         server: apiRoot of the server, `https://aimle.example.com`.
         session: carries the requests; see `open_session`.
         tokens: where access tokens come from; None: requests carry none.
+
+    Raises:
+        ValueError: `server` does not begin with http:// or https:// and a host.
     """
 
     def __init__(
@@ -95,7 +102,7 @@ class Connection:
         retry: RetryPolicy | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.server = server.rstrip("/")
+        self.server = api_root("server", server)
         self.session = session
         self._tokens = tokens
         self._retry = retry or RetryPolicy()
@@ -114,7 +121,7 @@ class Connection:
 
         Raises:
             RequestRefused: 4xx or 500, by the tree of `aimle_client.errors`.
-            ServerUnavailable: no answer after all attempts that were allowed.
+            ServerUnavailable: no answer after all attempts that were allowed; NotTrusted at the first one.
             UnexpectedAnswer: not an answer of this API.
         """
         data = None if body is None else _dump(body)
@@ -164,6 +171,8 @@ class Connection:
         assert self._tokens is not None  # noqa: S101 - both callers looked
         try:
             return await self._tokens.token(scope)
+        except NotTrusted:
+            raise
         except ServerUnavailable as error:
             raise _Transient(error, processed=False) from error
 
@@ -183,15 +192,20 @@ class Connection:
                 timeout=_ANSWER_WITHIN,
             ) as response:
                 return response, await response.read()
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise _Transient(ServerUnavailable("the server cannot be reached"), processed=False) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _Transient(ServerUnavailable("the server does not answer"), processed=True) from error
+            failed = failure("the server", request.url, error)
+            if isinstance(failed, NotTrusted | UnexpectedAnswer):
+                raise failed from error
+            raise _Transient(failed, processed=not not_sent(error)) from error
 
 
-def open_session() -> aiohttp.ClientSession:
-    """A session without cookies that gives up on a silent peer, and not on a long transfer."""
+def open_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
+    """A session without cookies that gives up on a silent peer, and not on a long transfer.
+
+    `tls` says who is trusted; None: whom Python and the system trust, see `addresses.trusting`.
+    """
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=tls or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
     )
@@ -207,7 +221,7 @@ def _checked(response: aiohttp.ClientResponse, raw: bytes) -> Answer:
         error = ServerUnavailable(f"the server answers {response.status}", retry_after=after)
         raise _Transient(error, processed=after is None)
     if response.status >= 400:
-        raise refusal(response.status, _parsed(raw))
+        raise refusal_of(response.status, raw)
     if not 200 <= response.status < 300:
         raise UnexpectedAnswer(f"the server answers {response.status}")
     return Answer(response.status, response.headers, _body(response, raw))

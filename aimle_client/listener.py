@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from aimle_client.addresses import api_root
 from aimle_client.events import TrainingEvent, TrainingNotification
 from sbi.api import Api, Call, Operation, no_content
 from sbi.errors import NotFound, Unavailable
@@ -76,7 +77,8 @@ class NotificationListener:
         tls: for HTTPS; None: plain HTTP.
 
     Raises:
-        ValueError: it listens on a wildcard address, which nobody can call, and has no `callback_url`.
+        ValueError: it listens on a wildcard address, which nobody can call, and has no `callback_url`; or
+            that is not an http or https address.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class NotificationListener:
     ) -> None:
         if not callback_url and _is_wildcard(listen[0]):
             raise ValueError(f"callback_url: needed when listening on {listen[0]}, which nobody can call")
-        self.url = self._callback_url = callback_url.rstrip("/")
+        self.url = self._callback_url = callback_url and api_root("callback_url", callback_url)
         self._listen = listen
         self._tls = tls
         self._mailboxes: dict[str, Mailbox] = {}

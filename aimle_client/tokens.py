@@ -11,11 +11,16 @@ from urllib.parse import quote_plus
 
 import aiohttp
 
-from aimle_client.errors import ServerUnavailable, UnexpectedAnswer, refusal
+from aimle_client.addresses import web_address
+from aimle_client.errors import RequestRefused, ServerUnavailable, UnexpectedAnswer, refusal
+from aimle_client.failures import failure
 from sbi.clock import Clock
 
 _LEEWAY = timedelta(seconds=30)
 _DEFAULT_LIFE = 300
+
+_STATUS = {"invalid_client": 401, "unauthorized_client": 403, "invalid_scope": 403}
+"""What the codes of RFC 6749 5.2, which come with status 400, are among the SDK's errors."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,13 @@ class _Token:
 
 
 class TokenProvider:
-    """Tokens of one client at one token endpoint."""
+    """Tokens of one client at one token endpoint, whose `url` is checked: ValueError where it is none."""
 
     def __init__(
         self, session: aiohttp.ClientSession, url: str, credentials: ClientCredentials, clock: Clock
     ) -> None:
         self._session = session
-        self._url = url
+        self._url = web_address("token_url", url)
         self._credentials = credentials
         self._clock = clock
         self._kept: dict[str, _Token] = {}
@@ -59,8 +64,10 @@ class TokenProvider:
         """A token for this scope that is good for a while; requests that wait for the same one share it.
 
         Raises:
-            RequestRefused: the server does not know these credentials or does not grant the scope.
-            ServerUnavailable: the token endpoint does not answer, or not now.
+            Unauthorized: the server does not know these credentials.
+            Forbidden: it does not grant this client the scope.
+            RequestRefused: it refuses for another reason.
+            ServerUnavailable: the token endpoint does not answer, or not now; NotTrusted: its certificate.
             UnexpectedAnswer: the address is not a token endpoint.
         """
         async with self._locks[scope]:
@@ -84,11 +91,11 @@ class TokenProvider:
             ) as response:
                 status, answer = response.status, _parsed(await response.read())
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ServerUnavailable("the token endpoint does not answer") from error
+            raise failure("the token endpoint", self._url, error) from error
         if status == 429 or status >= 500:
             raise ServerUnavailable(f"the token endpoint answers {status}")
         if status != 200:
-            raise refusal(status, _as_problem(answer))
+            raise _refusal(status, answer, scope)
         return self._keep(answer)
 
     def _keep(self, answer: Any) -> _Token:
@@ -107,8 +114,11 @@ def _parsed(raw: bytes) -> Any:
         return None
 
 
-def _as_problem(answer: Any) -> Any:
-    """An RFC 6749 5.2 error body in the shape of ProblemDetails."""
-    if isinstance(answer, dict) and "error" in answer:
-        return {"cause": answer["error"], "detail": answer.get("error_description")}
-    return answer
+def _refusal(status: int, answer: Any, scope: str) -> RequestRefused:
+    """The SDK's error for an error of RFC 6749 5.2."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("error"), str):
+        return refusal(status, answer)
+    code, detail = answer["error"], answer.get("error_description")
+    if code == "invalid_scope":  # nobody knows from the server's words which one it was
+        detail = f"the client may not have the scope {scope}"
+    return refusal(_STATUS.get(code, status), {"cause": code, "detail": detail})

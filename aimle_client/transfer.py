@@ -3,18 +3,16 @@
 Such an address is its own permission, so no token travels.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from aimle_client.errors import CorruptTransfer, TransferFailed, refusal
+from aimle_client.errors import CorruptTransfer, TransferFailed, refusal_of
 from sbi import transfer
 from sbi.clock import Clock
 
@@ -48,7 +46,7 @@ async def deliver(session: aiohttp.ClientSession, url: str, path: Path, clock: C
     with _sdk_errors():
         answer = await transfer.upload(session, url, path, clock=clock)
     if not 200 <= answer.status < 300:
-        raise refusal(answer.status, _parsed(answer.body))
+        raise refusal_of(answer.status, answer.body)
 
 
 @contextmanager
@@ -56,15 +54,8 @@ def _sdk_errors() -> Iterator[None]:
     try:
         yield
     except transfer.TransferRefused as error:
-        raise refusal(error.status, None) from error
+        raise refusal_of(error.status, error.body) from error
     except transfer.CorruptTransfer as error:
         raise CorruptTransfer(str(error)) from error
     except transfer.TransferError as error:
         raise TransferFailed(str(error)) from error
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return None

@@ -25,10 +25,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
 
+from aimle_client.addresses import api_root, trusting, web_address
 from aimle_client.apis import APIS
 from aimle_client.apis.hfl_training import SUBSCRIPTIONS
 from aimle_client.apis.participation import PARTICIPATION
@@ -107,13 +109,17 @@ class Status:
 class AimleClient:
     """One AIMLE client, running inside `async with`.
 
-    Entering registers it, and raises AimleClientError if that fails; leaving deregisters it.
+    Entering registers it, and raises AimleClientError if that fails; leaving deregisters it. A client identifier is
+    for one process at a time: a second one that registers with it takes the first one's place.
+
+    When a round fails here, because the trainer raises or a transfer fails, the server is told the reason in words:
+    the error's, cut after 200 characters and without paths.
 
     Args:
         client_id: VAL UE identifier, and by convention its OAuth 2.0 client identifier.
         server: apiRoot of its AIMLE server.
         services: VAL services that it works for; a mapping gives each its `servPermLevel`.
-        datasets: data set identifiers and what trains on them.
+        datasets: data set identifiers and what trains on them; at least one.
         credentials: for tokens at the server; None: it calls without tokens.
         listen: address and port of its own APIs; port 0: any free one.
         public_url: apiRoot under which the server reaches it; empty: as `listen` says.
@@ -123,7 +129,14 @@ class AimleClient:
         insecure_no_auth: open them to everybody; for trials on one machine.
         token_url: token endpoint; empty: the server's.
         tls: for its own APIs; None: plain HTTP.
+        ca_file: PEM file of the CAs whose certificates are taken from the server, and no others; None: those
+            that the system trusts, or that the environment variable SSL_CERT_FILE names when Python starts.
         retry: patience with the server.
+
+    Raises:
+        TypeError: `services` is one text, or a trainer has no `fit` or `evaluate`.
+        ValueError: there is no data set; an address does not begin with http:// or https:// and a host;
+            `listen` is a wildcard address, and there is no `public_url`; `ca_file` cannot be read.
     """
 
     def __init__(
@@ -142,23 +155,29 @@ class AimleClient:
         insecure_no_auth: bool = False,
         token_url: str = "",
         tls: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
         retry: RetryPolicy | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not public_url and _is_any(listen[0]):
             raise ValueError(f"public_url: needed when listening on {listen[0]}, which nobody can call")
+        if isinstance(services, str):
+            raise TypeError(f"services: a list of them is needed, as in [{services!r}]")
+        if not datasets:
+            raise ValueError("datasets: a client without any takes part in nothing")
         self.client_id = client_id
         self.policy = policy or DefaultPolicy(frozenset(datasets), frozenset(services))
-        self._server = server.rstrip("/")
+        self._server = api_root("server", server)
         self._services = dict(services) if isinstance(services, Mapping) else list(services)
-        self._datasets = {name: _offer(offered) for name, offered in datasets.items()}
+        self._datasets = {name: _offer(name, offered) for name, offered in datasets.items()}
         self._credentials = credentials
         self._listen = listen
-        self._uri = public_url.rstrip("/")
+        self._uri = public_url and api_root("public_url", public_url)
         self._profile = profile
         self._trust = None if insecure_no_auth else trust or Trust()
-        self._token_url = token_url or f"{self._server}/oauth2/token"
+        self._token_url = web_address("token_url", token_url or f"{self._server}/oauth2/token")
         self._tls = tls
+        self._trusted = trusting(ca_file)
         self._retry = retry
         self._clock = clock or Clock()
         self._participation = Participation(self.policy)
@@ -205,7 +224,7 @@ class AimleClient:
         await self._stack.aclose()
 
     async def _connect(self, stack: AsyncExitStack) -> Connection:
-        session = await stack.enter_async_context(open_session())
+        session = await stack.enter_async_context(open_session(self._trusted))
         tokens = None
         if self._credentials is not None:
             tokens = TokenProvider(session, self._token_url, self._credentials, self._clock)
@@ -276,8 +295,13 @@ def _guarded(listener: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _offer(offered: Trainer | DatasetOffer) -> DatasetOffer:
-    return offered if isinstance(offered, DatasetOffer) else DatasetOffer(offered)
+def _offer(name: str, offered: Trainer | DatasetOffer) -> DatasetOffer:
+    offer = offered if isinstance(offered, DatasetOffer) else DatasetOffer(offered)
+    for method in ("fit", "evaluate"):
+        if not callable(getattr(offer.trainer, method, None)):
+            kind = type(offer.trainer).__name__
+            raise TypeError(f"datasets[{name!r}]: a trainer has fit and evaluate; {kind} has no {method}")
+    return offer
 
 
 def _is_any(host: str) -> bool:

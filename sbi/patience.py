@@ -17,11 +17,12 @@ class TransferError(Exception):
 
 
 class TransferRefused(TransferError):
-    """The other side answered with `status`, and would again."""
+    """The other side answered with `status`, and would again; `body` is what it said, cut after 64 KiB."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, body: bytes = b"") -> None:
         super().__init__(f"the other side answered {status}")
         self.status = status
+        self.body = body
 
 
 class TransferTooLarge(TransferError):

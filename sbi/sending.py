@@ -69,8 +69,7 @@ class Sending:
                 async with self._session.put(
                     self._url, data=body, headers=headers, timeout=_NO_LIMIT, allow_redirects=False
                 ) as response:
-                    text = await response.content.read(_MAX_ANSWER)
-                    return Answer(response.status, response.headers, text)
+                    return Answer(response.status, response.headers, await beginning(response.content))
         except aiohttp.InvalidURL as error:
             raise TransferError("the address is not one") from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
@@ -95,6 +94,14 @@ class Sending:
             yield data
             tell(self._progress, offset, self._size)
         limit.reschedule(loop.time() + stall + self._size / _SLOWEST_ANSWER)
+
+
+async def beginning(answer: aiohttp.StreamReader) -> bytes:
+    """What the other side says, and no more of it than 64 KiB."""
+    text = bytearray()
+    while len(text) < _MAX_ANSWER and (data := await answer.read(_MAX_ANSWER - len(text))):
+        text += data
+    return bytes(text)
 
 
 def tell(progress: Progress | None, done: int, total: int | None) -> None:

@@ -28,7 +28,7 @@ from sbi.patience import (
     TransferRefused,
     TransferTooLarge,
 )
-from sbi.sending import Answer, Progress, Sending, tell
+from sbi.sending import Answer, Progress, Sending, beginning, tell
 
 __all__ = [
     "Answer",
@@ -42,6 +42,10 @@ __all__ = [
     "download",
     "upload",
 ]
+
+
+_JUDGED = COME_AGAIN | {200, 206, 416}
+"""Answers to a download that bring something, or after which another attempt makes sense."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ async def _get(
     headers |= {hdrs.ACCEPT_ENCODING: "identity", **partial.conditions()}
     try:
         async with session.get(url, headers=headers, timeout=timeout) as response:
+            if response.status not in _JUDGED:
+                raise TransferRefused(response.status, await beginning(response.content))
             version, start = _judge(response, partial)
             most = version.size if max_bytes is None else max_bytes
             if most is not None and (version.size or 0) > most:
@@ -128,8 +134,6 @@ def _judge(response: aiohttp.ClientResponse, partial: Partial) -> tuple[Version,
     if response.status == 416:
         partial.drop()
         raise Interrupted("the other side has another file now")
-    if response.status not in (200, 206):
-        raise TransferRefused(response.status)
     try:
         version = Version.of(response.headers)
     except ValueError as error:

@@ -5,6 +5,7 @@ PerfParams cannot hold. A plain 3GPP server ignores it.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,12 @@ from sbi.clock import to_wire
 
 PERFORMANCE_ERRORS = "PERFORMANCE_ERRORS"
 """The TrainingErr of a round that failed: the enumeration has nothing closer."""
+
+MOST_TOLD = 200
+"""Characters of a reason that the server is told."""
+
+_PATH = re.compile(r"""(['"])[^'"\n]*[/\\][^'"\n]*\1|[^\s'"]*[/\\][^\s'"]*""")
+"""A quoted text with a slash in it, or a word with one: what may be a path."""
 
 _PERF_PARAMS = {
     "precision": "modelPrecision",
@@ -48,7 +55,7 @@ class RoundReport:
         num_eval_samples: samples the received model was evaluated on.
         metrics: of the received model, name to value: `accuracy` (0 to 1), `loss`, `mse`...
         fit_metrics: of the local training.
-        reason: what failed, in words; empty otherwise.
+        reason: what failed, in words; empty otherwise. The server is told it shortened and without paths.
     """
 
     subscription_id: str
@@ -79,7 +86,14 @@ def notification(report: RoundReport, service: str, now: datetime) -> dict[str, 
     }
     if report.outcome is Outcome.FAILED:
         body["hflTrngErr"] = PERFORMANCE_ERRORS
+        if reason := told(report.reason):
+            extension["reason"] = reason
     return body
+
+
+def told(reason: str) -> str:
+    """A reason as the server is told it: in one line, bounded, and without paths and addresses of this device."""
+    return " ".join(_PATH.sub("...", reason).split())[:MOST_TOLD]
 
 
 def perf_params(metrics: Mapping[str, float]) -> dict[str, float | int]:

@@ -61,13 +61,17 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The client's part of a training profile; each field has the profile's attribute in its docstring."""
+    """The client's part of a training profile; each field has the profile's attribute in its docstring.
+
+    Our AIMLE server sends all of this with each round, with its own defaults where nobody said anything, and
+    `proximalMu` with FEDPROX only. The defaults here, the same, are for a server without training profiles.
+    """
 
     local_epochs: int = 1
     """`localEpochs`: passes over the samples in one round, at least 1."""
     batch_size: int = 32
     """`batchSize`: samples per step, at least 1."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.01
     """`learningRate`: size of a step, above 0."""
     proximal_mu: float = 0.0
     """`proximalMu`: strength of FedProx's pull towards the global model, 0 for none."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
+from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from aimle_client.trainers import metrics
 from aimle_client.trainers.base import (
@@ -23,6 +25,8 @@ from aimle_client.trainers.base import (
     check_like,
 )
 
+SUPPORTED = (SGDClassifier, SGDRegressor, MLPClassifier, MLPRegressor)
+
 _NO_STEP = TrainingConfig(learning_rate=1e-30)
 """A step of this size changes no parameter; scikit-learn makes its arrays only in a first step."""
 
@@ -33,11 +37,18 @@ class SklearnTrainer:
     Parameters are the estimator's own arrays, as float32: `coef` and `intercept` of a linear model, `coefs.<i>`
     and `intercepts.<i>` of a perceptron. A classifier needs all `classes` of the training, also those that this
     client has no sample of.
+
+    Raises:
+        TypeError: an estimator of another kind.
+        ValueError: a classifier without `classes`, a regressor with them, or settings that need the whole data.
     """
 
     def __init__(
         self, estimator: Any, train: Dataset, evaluation: Dataset, *, classes: Sequence[Any] | None = None
     ) -> None:
+        if not isinstance(estimator, SUPPORTED):
+            names = ", ".join(kind.__name__ for kind in SUPPORTED)
+            raise TypeError(f"estimator: {type(estimator).__name__} is none of {names}")
         if is_classifier(estimator) != (classes is not None):
             raise ValueError("classes: a classifier needs them, a regressor has none")
         if getattr(estimator, "average", False) or getattr(estimator, "early_stopping", False):

@@ -1,15 +1,14 @@
 """Model files to and from the repository's addresses, with this client's token and the SDK's errors."""
 
-import json
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aimle_client.errors import CorruptTransfer, TransferFailed, refusal
+from aimle_client.errors import CorruptTransfer, TransferFailed, refusal_of
 from aimle_client.http import Connection, RetryPolicy
 from sbi import transfer
 from sbi.clock import Clock
-from sbi.transfer import Answer, Patience, Progress
+from sbi.transfer import Patience, Progress
 
 T = TypeVar("T")
 Attempt = Callable[[Mapping[str, str]], Coroutine[Any, Any, T]]
@@ -64,9 +63,9 @@ class ModelFiles:
                 clock=self._clock,
             )
             if answer.status == 401:
-                raise transfer.TransferRefused(401)
+                raise transfer.TransferRefused(401, answer.body)
             if not 200 <= answer.status < 300:
-                raise refusal(answer.status, _problem(answer))
+                raise refusal_of(answer.status, answer.body)
 
         await self._authorized(path, attempt)
 
@@ -82,15 +81,8 @@ class ModelFiles:
             await self._connection.request("HEAD", path)  # which replaces a token that is not taken any more
             return await attempt(await self._connection.authorization(scope))
         except transfer.TransferRefused as refused:
-            raise refusal(refused.status, None) from refused
+            raise refusal_of(refused.status, refused.body) from refused
         except transfer.CorruptTransfer as error:
             raise CorruptTransfer(str(error)) from error
         except transfer.TransferError as error:
             raise TransferFailed(str(error)) from error
-
-
-def _problem(answer: Answer) -> Any:
-    try:
-        return json.loads(answer.body)
-    except ValueError:
-        return None

@@ -2,8 +2,10 @@
 
 import ssl
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Self
 
+from aimle_client.addresses import api_root, trusting, web_address
 from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
 from aimle_client.listener import NotificationListener
 from aimle_client.tokens import TokenProvider
@@ -29,11 +31,14 @@ class ValServer(TrainingOperations, ModelOperations, StorageOperations):
         callback_url: apiRoot under which the AIMLE server reaches the listener; empty: as `listen` says.
         token_url: token endpoint; empty: the AIMLE server's.
         tls: for the listener; None: plain HTTP.
+        ca_file: PEM file of the CAs whose certificates are taken from the AIMLE server, and no others; None:
+            those that the system trusts, or that the environment variable SSL_CERT_FILE names when Python starts.
         retry: patience with the AIMLE server.
         clock: tells the time.
 
     Raises:
-        ValueError: `listen` is a wildcard address, and there is no `callback_url`.
+        ValueError: an address does not begin with http:// or https:// and a host; `listen` is a wildcard
+            address, and there is no `callback_url`; `ca_file` cannot be read.
     """
 
     def __init__(
@@ -45,19 +50,21 @@ class ValServer(TrainingOperations, ModelOperations, StorageOperations):
         callback_url: str = "",
         token_url: str = "",
         tls: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
         retry: RetryPolicy | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._server = server.rstrip("/")
+        self._server = api_root("server", server)
         self._credentials = credentials
-        self._token_url = token_url or f"{self._server}/oauth2/token"
+        self._token_url = web_address("token_url", token_url or f"{self._server}/oauth2/token")
+        self._trusted = trusting(ca_file)
         self._listener = None if listen is None else NotificationListener(listen, callback_url, tls=tls)
         self._retry = retry
         self._clock = clock or Clock()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(open_session())
+            session = await stack.enter_async_context(open_session(self._trusted))
             if self._listener is not None:
                 await stack.enter_async_context(self._listener)
             tokens = None

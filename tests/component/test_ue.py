@@ -161,14 +161,41 @@ async def test_nothing_stays_open_when_registering_fails(server: MiniServer) -> 
     async with Listener() as gone:
         url = gone.url("")
     with pytest.raises(ServerUnavailable):
-        async with AimleClient("ue-7", url, services=[], datasets={}, retry=ONCE):
+        async with AimleClient("ue-7", url, services=[], datasets={"digits": Adder()}, retry=ONCE):
             pytest.fail("it must not start")
 
 
 def test_a_wildcard_address_needs_a_public_one() -> None:
     """Nobody can call 0.0.0.0, so the profile must not name it."""
     with pytest.raises(ValueError, match="public_url"):
-        AimleClient("ue-7", "http://server", services=[], datasets={}, listen=("0.0.0.0", 0))
+        AimleClient("ue-7", "http://server", services=[], datasets={"digits": Adder()}, listen=("0.0.0.0", 0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "reason"),
+    [
+        ({"services": "val-vision"}, TypeError, r"services: .*\['val-vision'\]"),
+        ({"datasets": {}}, ValueError, "datasets"),
+        ({"datasets": {"digits": object()}}, TypeError, r"datasets\['digits'\]: .*object has no fit"),
+        ({"datasets": {"digits": DatasetOffer(object())}}, TypeError, "object has no fit"),  # type: ignore[arg-type]
+        ({"server": "aimle.example.com"}, ValueError, "^server: .*http"),
+        ({"token_url": "ftp://aimle.example.com"}, ValueError, "^token_url: "),
+        ({"public_url": "ue-7.example.com:9000"}, ValueError, "^public_url: "),
+        ({"ca_file": Path("nothing.pem")}, ValueError, "^ca_file: nothing.pem"),
+    ],
+)
+def test_a_client_that_cannot_work_is_not_made(
+    wrong: dict[str, Any], kind: type[Exception], reason: str
+) -> None:
+    """The constructor names the argument that is wrong."""
+    right: dict[str, Any] = {
+        "server": "http://server",
+        "services": ["val-vision"],
+        "datasets": {"digits": Adder()},
+    }
+    AimleClient("ue-7", **right)
+    with pytest.raises(kind, match=reason):
+        AimleClient("ue-7", **right | wrong)
 
 
 async def test_it_joins_what_it_can_serve(server: MiniServer) -> None:

@@ -134,6 +134,15 @@ async def test_wrong_credentials_are_named_and_never_shown(session: aiohttp.Clie
     assert "s:cr%t" not in repr(caught.value) + repr(ClientCredentials("ue 7", "s:cr%t"))
 
 
+async def test_a_scope_that_is_not_granted_is_named(session: aiohttp.ClientSession) -> None:
+    """Who may not have a scope is Forbidden, and learns which one it was."""
+    async with endpoint() as (tokens, url):
+        tokens.refusal = 400, {"error": "invalid_scope", "error_description": "not this one"}
+        with pytest.raises(Forbidden, match="the client may not have the scope mlr-mlmm") as caught:
+            await provider(session, url, ManualClock()).token("mlr-mlmm")
+    assert caught.value.cause == "invalid_scope"
+
+
 async def test_a_token_endpoint_that_is_down_is_a_server_that_is_down(
     session: aiohttp.ClientSession, listener: Listener
 ) -> None:
@@ -228,13 +237,14 @@ async def test_a_server_that_asks_for_too_much_patience_is_not_waited_for(
 
 
 async def test_nobody_there(session: aiohttp.ClientSession) -> None:
-    """A port without a listener is ServerUnavailable, and the message holds no address."""
+    """A port without a listener is ServerUnavailable, and the message says whose it would be, and no more."""
     async with Listener() as gone:
         url = gone.url("")
     connection = Connection(url, session, retry=QUICK)
     with pytest.raises(ServerUnavailable) as caught:
         await connection.request("POST", "/aimles-sel/v1/select", body={})
-    assert "127.0.0.1" not in str(caught.value)
+    port = url.removeprefix("http://")
+    assert str(caught.value) == f"the server at {port} cannot be reached: connection refused"
 
 
 @pytest.mark.parametrize("answer", [web.Response(text="hello"), web.Response(status=304)])

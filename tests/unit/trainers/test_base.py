@@ -9,7 +9,7 @@ from aimle_client.trainers.base import Dataset, TrainingConfig, check_finite, ch
 def test_a_profile_may_leave_everything_out():
     """Every attribute has a default, unknown ones are ignored, and null means absent."""
     assert TrainingConfig.from_mapping({"strategy": "FEDAVG", "seed": None}) == TrainingConfig(
-        local_epochs=1, batch_size=32, learning_rate=0.1, proximal_mu=0.0, seed=0, round=0, max_samples=None
+        local_epochs=1, batch_size=32, learning_rate=0.01, proximal_mu=0.0, seed=0, round=0, max_samples=None
     )
 
 

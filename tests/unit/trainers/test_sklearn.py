@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
@@ -144,3 +145,9 @@ def test_an_estimator_that_cannot_be_trained_this_way_is_refused(estimator, clas
     """What partial_fit cannot do is said when the trainer is made."""
     with pytest.raises(ValueError, match=reason):
         SklearnTrainer(estimator, *digits(), classes=classes)
+
+
+def test_an_estimator_of_another_kind_is_refused():
+    """The supported kinds are named."""
+    with pytest.raises(TypeError, match="RandomForestClassifier is none of SGDClassifier, SGDRegressor, MLP"):
+        SklearnTrainer(RandomForestClassifier(), *digits(), classes=range(10))

@@ -49,7 +49,8 @@ class TrainingEvent:
         percentage: `percentageComp`, how far the training is, 0 to 100.
         members: `members`, who came and who went; only where `train` was asked to tell.
         output: `trainOut` under its wire names; `modelAccuracy` in per cent, the others as fractions.
-        error: `trainErr`, e.g. PERFORMANCE_ERRORS.
+        error: `trainErr`, e.g. PERFORMANCE_ERRORS. UNDERFITTING with state COMPLETED: the training has ended
+            without reaching the objective's target; its model is the last one, with `patience` the best one.
         state: COMPLETED, FAILED or CANCELLED at the end; None: the training goes on.
         reason: why it ended, in words.
         round: the round that was committed, from 1.

@@ -5,6 +5,7 @@ from typing import Any
 
 from aimle_client.errors import UnexpectedAnswer
 from aimle_client.val.calls import Calls, as_query, read
+from aimle_client.val.checks import texts
 from aimle_client.val.values import (
     ClientSet,
     DiscoveredClients,
@@ -58,16 +59,21 @@ class ClientOperations(Calls):
             criteria: `selCriteria`, a ClientDiscCriteria: the server chooses.
             clients: AIMLE client identifiers: these are asked.
             service: `valSvcId`, the VAL service.
-            req_num: `reqNum`, how many are wanted.
+            req_num: `reqNum`, how many are wanted; with `criteria` only. None: all that fulfil them.
             min_num: `minNum`, with how few there still is a set.
 
         Raises:
             Forbidden: fewer than `min_num` agreed (cause NOT_ENOUGH_CLIENTS).
             RequestRefused: 400, the request is wrong.
+            ValueError: both or neither of `criteria` and `clients`, or `req_num` without `criteria`.
         """
+        if (criteria is None) == (clients is None):
+            raise ValueError("criteria, clients: one of the two says who is asked")
+        if req_num is not None and criteria is None:
+            raise ValueError("req_num: goes with criteria; clients that are named are all asked")
         body = given(
             selCriteria=criteria,
-            clients=None if clients is None else list(clients),
+            clients=None if clients is None else texts("clients", clients),
             valSvcId=service,
             reqNum=req_num,
             minNum=min_num,

@@ -1,14 +1,19 @@
 """Builders of the large nested inputs: which clients, which members, which models. They return wire dicts.
 
-Whatever a builder has no argument for can be added to its result under the wire's own name.
+Whatever a builder has no argument for can be added to its result under the wire's own name. They raise ValueError
+for a value that they do not list and for a number out of range, and TypeError for one text instead of a list.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from aimle_client.val.checks import all_known, known, texts, within
 from aimle_client.val.values import Wire, given
 from sbi.clock import to_wire
+from schemas import client_discovery as disc
+from schemas.client_registration import MlApplicationType, ResourceUsageLevel
+from schemas.model_management import MLModelDomain, MLModelPhase, MLModelUsage
 
 ANY_MODEL = "*"
 """As an mlModelId among criteria: any."""
@@ -55,17 +60,28 @@ def discovery_criteria(
         available: ScheduledCommunicationTime at which they must be there.
         max_dropout: `dropOfRate`, per cent of the invitations that they may have dropped.
     """
+    within("min_size", min_size, 0)
+    within("max_dropout", max_dropout, 0, 100)
     ages = None if since is None else to_wire(since)
-    data = given(ids=_some(datasets), age=ages, size=min_size, features=_some(features))
-    kind = given(dataType=data_type, functions=_some(functions))
+    data = given(
+        ids=texts("datasets", datasets), age=ages, size=min_size, features=texts("features", features)
+    )
+    kind = given(
+        dataType=known("data_type", data_type, disc.DataType), functions=texts("functions", functions)
+    )
+    task = given(
+        compCap=known("compute", compute, disc.ComputeCapability),
+        perfCap=known("performance", performance, disc.PerformanceCapability),
+    )
+    how = known("learning", learning, disc.MlAppType)
     return given(
-        serviceReq=given(valServId=service, permLevel=permission),
-        aimlOpers=list(operations),
-        clientAppCap=given(appType=learning, avail=_some(available), dropOfRate=max_dropout),
-        mlModelTypes=_some(model_types),
+        serviceReq=given(valServId=service, permLevel=known("permission", permission, disc.ServicePermLevel)),
+        aimlOpers=all_known("operations", operations, disc.AimlOperationRole),
+        clientAppCap=given(appType=how, avail=list(available) or None, dropOfRate=max_dropout),
+        mlModelTypes=all_known("model_types", model_types, disc.MlModelType),
         datasetReq=given(avail=data or None, cap=kind or None) or None,
-        clientTaskCap=given(compCap=compute, perfCap=performance) or None,
-        clientVel=velocity,
+        clientTaskCap=task or None,
+        clientVel=known("velocity", velocity, disc.ClientVelocity),
         location=location,
     )
 
@@ -86,6 +102,8 @@ def member_criteria(
         resources: `rsrcUsageLvl`: PREMIUM_, STANDARD_ or LIMITED_RESOURCE_USAGE.
     """
     window = available and dict(zip(("startTime", "stopTime"), map(to_wire, available), strict=True))
+    known("learning", learning, MlApplicationType)
+    known("resources", resources, ResourceUsageLevel)
     capability = learning and {"mlAppType": learning, "rsrcUsageLvl": resources}
     return given(clientLoc=location, clientAvailability=window, clientCapability=capability)
 
@@ -105,21 +123,24 @@ def model_criteria(
 
     Args:
         model_id: `mlModelId`; ANY_MODEL: any.
-        domain: e.g. IMAGE_RECOGNITION.
+        domain: SPEECH_RECOGNITION, IMAGE_RECOGNITION, IMAGE_PROCESSING, LOCATION_PREDICTION or CUSTOM.
         services: VAL services that it is for, all of them.
         vendors: it is for all of these.
-        phase: MLModelPhase, e.g. TRAINED.
+        phase: NOT_TRAINED, IN_TRAINING, TRAINED, IN_RETRAINING or DEPLOYED.
         base: `baseModelId`, the model it was trained from.
         usages: TRAINING, INFERENCE.
         max_size: bytes at most.
     """
+    within("max_size", max_size, 0)
+    known("phase", phase, MLModelPhase)
+    wanted = all_known("usages", usages, MLModelUsage)
     found = given(
         mlModelId=model_id,
-        domain=domain,
-        valServiceIds=_some(services),
-        vendors=_some(vendors),
+        domain=known("domain", domain, MLModelDomain),
+        valServiceIds=texts("services", services),
+        vendors=texts("vendors", vendors),
         mlModelSize=max_size,
-        usageReqs={"usages": list(usages)} if usages else None,
+        usageReqs=wanted and {"usages": wanted},
     )
     if phase or base:
         origin = {"baseModelId": base} if base else None
@@ -128,8 +149,3 @@ def model_criteria(
     if not {"vendors", "phaseInfo"} & found.keys():
         found["storeDiscReqs"] = {"duration": 0}
     return found
-
-
-def _some(items: Sequence[Any]) -> list[Any] | None:
-    """The items as a list; the wire has no empty ones."""
-    return list(items) or None

@@ -10,15 +10,18 @@ from urllib.parse import quote
 from aimle_client.errors import AimleClientError, NotFound, UnexpectedAnswer
 from aimle_client.trainers.base import Parameters
 from aimle_client.val.calls import Calls, as_query, created_id, read
+from aimle_client.val.checks import all_known, known, texts, within
 from aimle_client.val.model_files import ModelFiles
 from aimle_client.val.values import StoredModel, Wire, given
 from sbi import tensors
 from sbi.transfer import Progress
 from schemas.base import merge_patch
 from schemas.model_discovery import DiscoveryResp
-from schemas.model_management import MLModelsStorage
+from schemas.model_management import AccessReqs, MLModelDomain, MLModelPhase, MLModelsStorage, MLModelUsage
 from schemas.model_retrieval import MLMdlRetRsp
 from schemas.model_update import MLMdlUpdateRsp
+
+_RESTRICTED = "RESTRICTED"
 
 
 class ModelOperations(Calls):
@@ -37,6 +40,8 @@ class ModelOperations(Calls):
         *,
         domain: str | None = None,
         access: str | Wire | None = None,
+        val_servers: Sequence[str] = (),
+        val_clients: Sequence[str] = (),
         services: Sequence[str] = (),
         vendors: Sequence[str] = (),
         usages: Sequence[str] = (),
@@ -51,13 +56,16 @@ class ModelOperations(Calls):
         Args:
             model_id: `mlModelId`, unique in the repository.
             parameters: the tensors, or a safetensors file; None: the bytes follow by `upload_model`.
-            domain: `domain`, e.g. IMAGE_RECOGNITION.
-            access: `accessReq`: PUBLICLY_AVAILABLE, RESTRICTED or PRIVATE_USE_ONLY, or an MLModelAccessReqs.
-                None: for this VAL server alone, unless there are `vendors`.
+            domain: SPEECH_RECOGNITION, IMAGE_RECOGNITION, IMAGE_PROCESSING, LOCATION_PREDICTION or CUSTOM.
+            access: PUBLICLY_AVAILABLE, PRIVATE_USE_ONLY or RESTRICTED, or an MLModelAccessReqs. RESTRICTED says
+                nothing without whom to: it comes of `val_servers` and `val_clients` by itself.
+                None: for this VAL server alone, unless there are `vendors` or one of these two.
+            val_servers: VAL servers that may have it, by their client identifiers.
+            val_clients: VAL clients (UEs) that may have it, by their client identifiers.
             services: `valServiceIds`, the VAL services that it is for.
             vendors: whose AIMLE clients and servers may have it.
             usages: TRAINING, INFERENCE; empty: any.
-            phase: MLModelPhase.
+            phase: NOT_TRAINED, IN_TRAINING, TRAINED, IN_RETRAINING or DEPLOYED.
             duration: seconds after which it is deleted; None: never.
             info: merge patch (RFC 7396) on the MLModel that comes of all this.
             metadata: strings for the safetensors header; with tensors only.
@@ -67,18 +75,19 @@ class ModelOperations(Calls):
             Conflict: the mlModelId is in use.
             RequestRefused: 400, with `invalid_params`, also for a file that is not a valid safetensors file.
             TransferFailed: the bytes did not arrive. As after any failure, nothing is stored.
+            ValueError: a value that is not listed here, or an `access` that contradicts the rest.
             InvalidTensors: an array has a dtype without a place in a model file.
         """
-        reqs = given(
-            accessReqs={"accessReq": access} if isinstance(access, str) else access, duration=duration
-        )
+        within("duration", duration, 0)
+        uses = all_known("usages", usages, MLModelUsage)
+        reqs = given(accessReqs=_access(access, val_servers, val_clients), duration=duration)
         model = given(
             mlModelId=model_id,
-            domain=domain,
-            valServiceIds=list(services) or None,
-            vendors=list(vendors) or None,
-            usageReqs={"usages": list(usages)} if usages else None,
-            phaseInfo={"phase": phase},
+            domain=known("domain", domain, MLModelDomain),
+            valServiceIds=texts("services", services),
+            vendors=texts("vendors", vendors),
+            usageReqs=uses and {"usages": uses},
+            phaseInfo={"phase": known("phase", phase, MLModelPhase)},
             storeDiscReqs=reqs or None,
         )
         body = {"mlModels": [{"mlModelInfo": merge_patch(model, info or {})}]}
@@ -226,6 +235,23 @@ class ModelOperations(Calls):
             with suppress(AimleClientError):
                 await self._connection.request("DELETE", f"/mlr-mlmm/v1/storages/{storage_id}")
             raise
+
+
+def _access(access: str | Wire | None, servers: Sequence[str], clients: Sequence[str]) -> Wire | None:
+    """MLModelAccessReqs; ValueError where the arguments do not make one."""
+    allowed = given(valServerIds=texts("val_servers", servers), valClientIds=texts("val_clients", clients))
+    if access is not None and not isinstance(access, str):
+        if allowed:
+            raise ValueError("access: an MLModelAccessReqs names val_servers and val_clients itself")
+        return access
+    known("access", access, AccessReqs)
+    if allowed and access not in (None, _RESTRICTED):
+        raise ValueError(f"access: val_servers and val_clients go with RESTRICTED, not with {access}")
+    if access == _RESTRICTED and not allowed:
+        raise ValueError("access: RESTRICTED needs val_servers, val_clients, or to be an MLModelAccessReqs")
+    if access is None and not allowed:
+        return None
+    return {"accessReq": access or _RESTRICTED, **allowed}
 
 
 def _bytes_path(model_id: str) -> str:

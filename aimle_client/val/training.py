@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
 
-from aimle_client.events import CANCELLED, COMPLETED, TrainingEvent
+from aimle_client.errors import UnexpectedAnswer
+from aimle_client.events import COMPLETED, TrainingEvent
 from aimle_client.listener import Mailbox
 from aimle_client.val.values import TrainingStatus
 from sbi.clock import Clock
@@ -14,7 +15,11 @@ Stop = Callable[[str, Collection[str]], Awaitable[Any]]
 """Stops a training, by its identifier, at these AIMLE clients."""
 
 _ANYBODY = "*"
-"""Named in a STOP before there are participants: its list must not be empty, and names nobody who is asked."""
+"""Named in a STOP while nobody takes part: its list must not be empty, and whoever is named then ends it."""
+
+_AGAIN = 0.2
+_ATTEMPTS = 25
+"""How often a training in which nobody takes part is stopped before that is given up; `_AGAIN` in seconds."""
 
 
 class Training:
@@ -32,15 +37,15 @@ class Training:
         clock: Clock,
         *,
         mailbox: Mailbox | None = None,
-        members: Collection[str] = (),
     ) -> None:
-        """`members` are the clients that the request named."""
         self.id = training_id
         self._read_status = read_status
         self._stop = stop
         self._clock = clock
         self._mailbox = mailbox
-        self._members = members
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r}>"
 
     async def events(self, *, check_every: float = 30.0) -> AsyncIterator[TrainingEvent]:
         """What happens, until the training has ended; to be iterated over once, in one task.
@@ -94,25 +99,28 @@ class Training:
 
         Raises:
             NotFound: as for `status`.
+            UnexpectedAnswer: it names nobody who takes part, and goes on although it was stopped.
         """
         named: set[str] = set()
-        while not (status := await self.status()).terminal:
-            taking_part = {participant.client_id for participant in status.participants}
-            if named and taking_part <= named:
-                break
+        for attempt in range(_ATTEMPTS):
+            status = await self.status()
+            listed = {participant.client_id for participant in status.participants}
+            if status.terminal or (listed and listed <= named):
+                return status
+            if attempt and not listed:  # it ends at once then, so a little patience shows whether it has
+                await self._clock.sleep(_AGAIN)
             # Who takes part can change between the two requests; then the next round of the loop sees it.
-            named |= taking_part | set(self._members) or {_ANYBODY}
+            named |= listed or {_ANYBODY}
             await self._stop(self.id, sorted(named))
-        return status
+        raise UnexpectedAnswer("the training was stopped wherever it takes place, and goes on")
 
 
 def _last_event(status: TrainingStatus) -> TrainingEvent:
     """The end of a training whose notification did not come; which round was the best is not known."""
-    stored = status.state == COMPLETED or (status.state == CANCELLED and status.round > 0)
     return TrainingEvent(
         status.training_id,
         percentage=100 if status.state == COMPLETED else None,
         state=status.state,
         reason=status.reason,
-        output_model_id=status.output_model_id if stored else None,
+        output_model_id=status.output_model_id,
     )

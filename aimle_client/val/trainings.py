@@ -61,13 +61,16 @@ class TrainingOperations(ClientOperations):
             samples: `dataSamples`, how many a client trains on in a round at most.
             schedule: `opSchedule`, when rounds may begin: from one moment to another, or a
                 ScheduledCommunicationTime for every week.
-            objective: when it ends.
-            profile: strategy and hyperparameters; kept for `model_id` before the training begins.
+            objective: when it ends; None: after as many rounds as the server allows (`hfl.max_rounds`), with the
+                model of the last one.
+            profile: strategy and hyperparameters; kept for `model_id` before the training begins, and for its
+                later ones. None: the one that was kept last, or the server's defaults.
             member_updates: `memUpdNotif`, whether events tell who comes and goes.
 
         Raises:
             NotFound: no such model or client set for this VAL server.
-            Conflict: the model is in training already.
+            Conflict: the model is the result of a training that has not ended yet. That others train from the same
+                model is no conflict.
             Forbidden: the model's usages do not include training.
             RequestRefused: 400, with `invalid_params`; 501, what the server does not support.
             ServerUnavailable: no answer. The request is not repeated, so the training may have begun: `trainings`.
@@ -148,14 +151,10 @@ class TrainingOperations(ClientOperations):
             if self._listener is not None and mailbox is not None:
                 self._listener.close(mailbox)
             raise
-        return self._handle(begun["trainingId"], mailbox, body.get("members", ()))
+        return self._handle(begun["trainingId"], mailbox)
 
-    def _handle(
-        self, training_id: str, mailbox: Mailbox | None = None, members: Collection[str] = ()
-    ) -> Training:
-        return Training(
-            training_id, self.training_status, self._stop_at, self._clock, mailbox=mailbox, members=members
-        )
+    def _handle(self, training_id: str, mailbox: Mailbox | None = None) -> Training:
+        return Training(training_id, self.training_status, self._stop_at, self._clock, mailbox=mailbox)
 
     async def _stop_at(self, training_id: str, clients: Collection[str]) -> None:
         await self.stop_operation(clients=list(clients), training_id=training_id)

@@ -1,12 +1,15 @@
 """What a VAL server's requests are made of and what it gets back, where the wire's own shape would be clumsy."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
 
-from aimle_client.events import TERMINAL
+from aimle_client.events import CANCELLED, COMPLETED, TERMINAL
+from aimle_client.val.checks import known, within
 from sbi.clock import from_wire, to_wire
+from schemas.model_training import PerformanceMetric
 
 Wire = Mapping[str, Any]
 
@@ -91,6 +94,9 @@ class Objective:
         max_epochs: `maxEpochs`, passes over the clients' data at most.
         acceptable_error: `accTrainingErr`: a result with a larger error (1 - the fraction) is a failure.
         latency: `inferenceLatency` that the result may have, in seconds per sample.
+
+    Raises:
+        ValueError: a metric that is not one of these, or a number out of range.
     """
 
     metric: str = "ACCURACY"
@@ -100,6 +106,16 @@ class Objective:
     max_epochs: int | None = None
     acceptable_error: float | None = None
     latency: float | None = None
+
+    def __post_init__(self) -> None:
+        known("metric", self.metric, PerformanceMetric)
+        most = math.inf if self.metric.endswith("_ERROR") else 1
+        within("target", self.target, 0, most)
+        within("acceptable_error", self.acceptable_error, 0, most)
+        within("patience", self.patience, 1)
+        within("min_delta", self.min_delta, 0)
+        within("max_epochs", self.max_epochs, 1)
+        within("latency", self.latency, 0)
 
     def to_wire(self) -> dict[str, Any]:
         """TrainingObj."""
@@ -161,11 +177,13 @@ class ParticipantStatus:
         client_id: its AIMLE client identifier.
         state: INVITED, TRAINING, REPORTED, ERRORED or TIMED_OUT.
         samples: what it trained on in this round; 0: nothing yet.
+        reason: why it did not report, in words; None: not told.
     """
 
     client_id: str
     state: str
     samples: int = 0
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -197,8 +215,8 @@ class TrainingStatus:
         state: REQUESTED, SELECTING, ROUND_RUNNING, AGGREGATING, COMPLETED, FAILED or CANCELLED.
         round: the last round that was committed; 0: none yet.
         model_id: the model it began with.
-        output_model_id: the model it makes; there once the training has ended with a result.
-        participants: of the running round.
+        output_model_id: the model it made: COMPLETED, or CANCELLED after at least one round; otherwise None.
+        participants: of the running round; before the first one, the members that were named, as INVITED.
         history: the committed rounds, oldest first.
         reason: why it ended, in words.
     """
@@ -219,15 +237,17 @@ class TrainingStatus:
 
     @classmethod
     def from_wire(cls, document: Wire) -> Self:
-        """From a TrainingStatus in wire shape."""
+        """From a TrainingStatus in wire shape, which names the place for the result from the start."""
+        state, committed = document["state"], document["round"]
+        stored = state == COMPLETED or (state == CANCELLED and committed > 0)
         return cls(
             document["trainingId"],
-            document["state"],
-            document["round"],
+            state,
+            committed,
             document.get("modelId"),
-            document.get("outputModelId"),
+            document.get("outputModelId") if stored else None,
             tuple(
-                ParticipantStatus(part["clientId"], part["state"], part.get("samples", 0))
+                ParticipantStatus(part["clientId"], part["state"], part.get("samples", 0), part.get("reason"))
                 for part in document["participants"]
             ),
             tuple(_round(entry) for entry in document["history"]),

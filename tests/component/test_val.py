@@ -212,14 +212,59 @@ async def test_a_private_model_is_nobody_elses(server: RunningServer, val: ValSe
     await val.store_model("ours", PARAMETERS, access="PUBLICLY_AVAILABLE")
     async with val_server(server, "val-2") as other:
         assert [model.model_id for model in await other.find_models(model_criteria())] == ["ours"]
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound) as caught:
             await other.download_model("mine", tmp_path / "mine")
+        assert caught.value.cause == "ML_MODEL_NOT_FOUND"
+        assert caught.value.detail
         assert not (tmp_path / "mine").exists()
         with pytest.raises(NotFound):
             await other.upload_model("mine", PARAMETERS)
         with pytest.raises(Forbidden):
             await other.upload_model("ours", PARAMETERS)
         assert (await other.download_model("ours")).keys() == PARAMETERS.keys()
+
+
+async def test_a_model_for_some(server: RunningServer, val: ValServer) -> None:
+    """Who is named may have a restricted model, and nobody else."""
+    await val.store_model("ours", PARAMETERS, val_servers=["val-2"])
+    await val.store_model("theirs", PARAMETERS, access="RESTRICTED", val_clients=["ue-1"])
+    async with val_server(server, "val-2") as other, val_server(server, "ue-1") as client:
+        assert (await other.download_model("ours")).keys() == PARAMETERS.keys()
+        assert (await client.download_model("theirs")).keys() == PARAMETERS.keys()
+        with pytest.raises(NotFound):
+            await other.download_model("theirs")
+        with pytest.raises(NotFound):
+            await client.download_model("ours")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"access": "PUBLIC"}, "access: 'PUBLIC' is none of PUBLICLY_AVAILABLE, RESTRICTED"),
+        ({"access": "RESTRICTED"}, "access: RESTRICTED needs val_servers"),
+        ({"access": "PRIVATE_USE_ONLY", "val_servers": ["val-2"]}, "not with PRIVATE_USE_ONLY"),
+        ({"access": {"accessReq": "RESTRICTED"}, "val_clients": ["ue-1"]}, "^access: "),
+        ({"phase": "NEW"}, "phase: 'NEW' is none of NOT_TRAINED"),
+        ({"usages": ["TRAIN"]}, "usages: 'TRAIN' is none of TRAINING, INFERENCE"),
+        ({"domain": "CATS"}, "domain: 'CATS' is none of"),
+        ({"duration": -1}, "duration: -1 is not at least 0"),
+    ],
+)
+async def test_a_model_that_makes_no_sense_is_not_stored(wrong: dict[str, Any], reason: str) -> None:
+    """A misspelt value is named, with those that there are, before anything is sent."""
+    async with ValServer("http://127.0.0.1:1", retry=ONCE) as val:
+        with pytest.raises(ValueError, match=reason):
+            await val.store_model("digits", **wrong)
+
+
+async def test_a_selection_that_makes_no_sense_is_not_sent() -> None:
+    """Either criteria or names say who is asked, and a number goes with criteria only."""
+    async with ValServer("http://127.0.0.1:1", retry=ONCE) as val:
+        for wrong in ({}, {"criteria": criteria(), "clients": ["ue-1"]}, {"clients": ["ue-1"], "req_num": 1}):
+            with pytest.raises(ValueError, match="criteria"):
+                await val.select(**wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="clients"):
+            await val.select(clients="ue-1")
 
 
 async def test_retrieval_gives_addresses(val: ValServer) -> None:

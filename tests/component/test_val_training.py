@@ -2,16 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
 
-from aimle_client.errors import NotFound, RequestRefused
+from aimle_client.errors import Conflict, NotFound, RequestRefused
 from aimle_client.testing import RunningServer
-from aimle_client.val import Objective, TrainingEvent, TrainingProfile, ValServer, member_criteria
+from aimle_client.trainers.base import FitResult, Parameters
+from aimle_client.val import (
+    Objective,
+    TrainingEvent,
+    TrainingProfile,
+    ValServer,
+    member_criteria,
+    model_criteria,
+)
 from ml_repository.database import Database
 from tests.support import eventually
-from tests.support_val import PARAMETERS, SERVICE, criteria, serving, ues, val_server
+from tests.support_val import PARAMETERS, SERVICE, Approaching, criteria, serving, ues, val_server
 
 
 @pytest.fixture
@@ -96,13 +105,59 @@ async def test_a_training_is_cancelled(server: RunningServer, val: ValServer) ->
         await eventually(lambda: not any(client.status.subscriptions for client in clients))
 
 
-async def test_a_training_that_finds_nobody_is_cancelled_at_once(val: ValServer) -> None:
-    """A training that still looks for members can be cancelled although there is nobody to name."""
+@pytest.mark.parametrize("who", ["members", "client_set", "criteria", "both"])
+@pytest.mark.parametrize("again", [False, True], ids=["its own handle", "found again"])
+async def test_a_training_that_waits_for_its_first_round_is_cancelled(
+    server: RunningServer, val: ValServer, who: str, again: bool
+) -> None:
+    """However its members were named, and by whichever handle: a training that only looks for them ends."""
+    await val.store_model("digits", PARAMETERS, services=[SERVICE])
+    async with ues(server, "ue-1"):
+        chosen = await val.select(criteria(), req_num=1)
+        named: dict[str, dict[str, Any]] = {
+            "members": {"members": ["ue-1", "nobody"]},
+            "client_set": {"client_set": chosen.client_set},
+            "criteria": {"criteria": member_criteria()},
+            "both": {"client_set": chosen.client_set, "criteria": member_criteria()},
+        }
+        training = await val.train(model_id="digits", dataset_ids=["nobody has it"], **named[who])
+        async with asyncio.timeout(20):
+            await (val.training(training.id) if again else training).cancel()
+            status = await training.wait(poll=0.05)
+    assert (status.state, status.round, status.output_model_id) == ("CANCELLED", 0, None)
+
+
+async def test_a_failed_training_has_no_result(server: RunningServer, val: ValServer) -> None:
+    """Where nothing was stored the status names no model; why a client failed stands beside it, without its paths."""
+
+    class Broken(Approaching):
+        def fit(self, parameters: Parameters, config: Any) -> FitResult:
+            raise OSError("the disk is full: '/home/me/my data/digits.npz'")
+
+    await val.store_model("digits", PARAMETERS, services=[SERVICE])
+    async with ues(server, "ue-1", trainer=Broken()):
+        training = await val.train(model_id="digits", members=["ue-1"], dataset_ids=["digits"])
+        async with asyncio.timeout(60):
+            status = await training.wait(poll=0.05)
+    assert (status.state, status.output_model_id) == ("FAILED", None)
+    assert [(part.state, part.reason) for part in status.participants] == [
+        ("ERRORED", "OSError: the disk is full: ...")
+    ]
+
+
+async def test_a_model_in_training_is_not_handed_out(server: RunningServer, val: ValServer) -> None:
+    """The place of the result is found and is a conflict to download and to upload, with its cause."""
     await val.store_model("digits", PARAMETERS, services=[SERVICE])
     training = await val.train(model_id="digits", criteria=member_criteria(), dataset_ids=["digits"])
+    assert (await training.status()).output_model_id is None
+    assert repr(training) == f"<Training {training.id!r}>"
+    (place,) = await val.find_models(model_criteria(phase="IN_TRAINING"))
+    for attempt in (val.download_model(place.model_id), val.upload_model(place.model_id, PARAMETERS)):
+        with pytest.raises(Conflict) as caught:
+            await attempt
+        assert caught.value.cause == "MODEL_IN_TRAINING"
+        assert caught.value.detail
     await training.cancel()
-    async with asyncio.timeout(3):
-        assert (await training.wait(poll=0.05)).state == "CANCELLED"
 
 
 async def test_the_end_is_noticed_although_no_notification_comes(server: RunningServer) -> None:

@@ -29,7 +29,7 @@ from sbi.errors import (
     RangeNotSatisfiable,
     Unavailable,
 )
-from sbi.hashed_file import BLOCK, HashedFile, appending
+from sbi.hashed_file import BLOCK, HashedFile, appending, undisturbed
 
 _BROKEN = (ConnectionError, aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError)
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -95,7 +95,7 @@ class Spool:
         """Take in the request's body; None while later bytes of the upload are still missing.
 
         `limit` is for an upload that may have fewer bytes than others. The complete file is the caller's to
-        `take` or to `discard`, with no `await` in between.
+        `take`, with no `await` in between.
 
         Raises:
             InvalidRequest: a header is wrong, the body broke off, is not as long as announced or, which drops
@@ -123,7 +123,7 @@ class Spool:
                 if error.errno in _DISK_FULL:
                     raise Unavailable("there is no room for this upload now", retry_after=60) from error
                 raise
-            return self._finish(key, file, announced)
+            return await self._finish(key, file, announced)
 
     def offset(self, key: str) -> int:
         """How many bytes of an unfinished upload are here; 0 if there is none."""
@@ -135,10 +135,6 @@ class Spool:
     def take(self, key: str) -> Path:
         """The file that `receive` completed, which is the caller's from now on, to move or to remove."""
         return self._complete.pop(key)
-
-    def discard(self, key: str) -> None:
-        """Remove the file that `receive` completed, or else the bytes of an unfinished upload."""
-        self._complete.pop(key, self._part(key)).unlink(missing_ok=True)
 
     async def sweep(self, max_age: float) -> int:
         """Remove what nobody has written to for `max_age` seconds; how many files those were."""
@@ -191,11 +187,11 @@ class Spool:
         if announced.length is not None and file.size < end:
             raise InvalidRequest.of(hdrs.CONTENT_RANGE, f"the body has only {file.size - begin} bytes")
 
-    def _finish(self, key: str, file: HashedFile, announced: Announced) -> Received | None:
+    async def _finish(self, key: str, file: HashedFile, announced: Announced) -> Received | None:
         if announced.total is not None and file.size < announced.total:
             return None
         if announced.sha256 not in (None, file.sha256):
-            self._part(key).unlink()
+            await undisturbed(self._part(key).unlink)  # freeing a large file takes its time
             raise InvalidRequest.of(REPR_DIGEST, "the bytes that came have another digest and were dropped")
         path = self._directory / f"{secrets.token_hex(16)}.complete"
         self._part(key).rename(path)

@@ -215,7 +215,7 @@ class _Server:
             ),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
-            reports=Reports(self.engine, self.files),
+            reports=Reports(self.engine, self.files, registrations),
             update_spool=self._spool("updates"),
             peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
         )

@@ -118,6 +118,9 @@ class Hfl:
     min_reports: float = setting(
         0.5, "part of the participants whose updates complete a round", at_least=0, at_most=1
     )
+    max_offences: int = setting(
+        3, "updates of one training that are refused until their client is excluded from it", at_least=1
+    )
     max_rounds: int = setting(1000, "most rounds of one training", at_least=1)
     lease: float = setting(
         10.0, "after how long another server may drive a silent server's trainings, in s", at_least=0.1

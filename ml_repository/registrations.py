@@ -8,7 +8,7 @@ A document is the wire's AimleRegistration and, underscored, what the server nee
     _expires       from when it counts no more; every query looks at it, removal only cleans up
     _stated        when the client last described itself, which its dataset's age counts from
     _tags          what a search may require of it, one multikey index for all kinds (`tag`)
-    _stats         training rounds the client was `asked` into and `dropped` out of
+    _stats         training rounds the client was `asked` into and `dropped` out of; `offences`: refused updates
 """
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -108,6 +108,10 @@ class Registrations:
                 ],
                 ordered=False,
             )
+
+    async def record_offence(self, client_id: str) -> None:
+        """Count one more refused update in a client's history; an unknown client is skipped."""
+        await self._documents.update_one({"_id": client_id}, {"$inc": {"_stats.offences": 1}})
 
     async def remove_expired(self, now: datetime) -> int:
         """Clean up; the number of registrations removed."""

@@ -68,6 +68,14 @@ class Errored:
 
 
 @dataclass(frozen=True)
+class Offended:
+    """A client sent an update that had to be refused."""
+
+    client_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Deadline:
     """The time of a round is over."""
 
@@ -122,6 +130,7 @@ Event = (
     | Subscribed
     | Reported
     | Errored
+    | Offended
     | Deadline
     | Aggregated
     | Stored

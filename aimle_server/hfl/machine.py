@@ -28,6 +28,7 @@ from aimle_server.hfl.events import (
     Event,
     Left,
     Notify,
+    Offended,
     Reported,
     Resumed,
     Select,
@@ -121,6 +122,8 @@ def _advance(training: Training, event: Event, now: datetime) -> Step:
             )
         case Reported() | Errored():
             return _settle(training, _record(training, event), now)
+        case Offended(client_id, reason) if client_id in training.participants and training.finish is None:
+            return _offend(training, client_id, reason, now)
         case Deadline(number) if training.state is State.ROUND_RUNNING and number == training.round:
             return _settle(training, _time_out(training), now)
         case Aggregated(number) if _aggregating(training) and number == training.round:
@@ -310,6 +313,18 @@ def _cancel(training: Training, reason: str) -> Step:
 
 def _leaving(training: Training) -> tuple[Effect, ...]:
     return (Withdraw(tuple(training.participants.values())), CleanUp())
+
+
+def _offend(training: Training, client_id: str, reason: str, now: datetime) -> Step:
+    """Note a refused update; after too many of them the client is excluded from the training."""
+    offender = training.participants[client_id]
+    offender = replace(offender, offences=offender.offences + 1, reason=reason)
+    noted = training.with_participant(offender)
+    if offender.offences < training.quorum.max_offences:
+        return Step(noted)
+    if len(training.participants) == 1:
+        return _fail(noted, f"client {client_id} was excluded: {reason}")
+    return _leave(noted, frozenset({client_id}), now)
 
 
 def _leave(training: Training, client_ids: frozenset[str], now: datetime) -> Step:

@@ -1,19 +1,24 @@
 """What participants send in: updates and HFL training notifications (TS 23.482 8.12.2.1 step 8).
 
 The weight of an update is the number of samples that its file's metadata names. A plain 3GPP client names none:
-then the number counts that it was asked to train on. A notification without an update is legal.
+then the number counts that it was asked to train on, and nobody's counts for more than that. A notification without
+an update is legal.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aimle_server.hfl.engine import Engine, Seat
-from aimle_server.hfl.events import Errored, Reported
+from aimle_server.hfl.events import Errored, Offended, Reported
 from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.hfl.training import SETTLED, State
+from ml_repository.registrations import Registrations
 from sbi.errors import Conflict, InvalidRequest
+
+_log = logging.getLogger("aimle.hfl")
 
 MOST_SAMPLES = 2**31 - 1
 
@@ -43,9 +48,10 @@ _WIRE_METRICS = {
 class Reports:
     """Takes what the participants of this process's trainings send."""
 
-    def __init__(self, engine: Engine, files: RoundFiles) -> None:
+    def __init__(self, engine: Engine, files: RoundFiles, registrations: Registrations) -> None:
         self._engine = engine
         self._files = files
+        self._registrations = registrations
 
     def seat(self, key: str, round_number: int | None = None) -> Seat:
         """The participant with this key, of this round.
@@ -68,20 +74,32 @@ class Reports:
         """Keep a complete upload as the participant's update; the file is used up, whatever happens.
 
         Raises:
-            InvalidRequest: it is not an update of this model, or its sample count is no count;
-            NotFound, Conflict: as for `seat`.
+            InvalidRequest: it is not an update of this model, or its sample count is no count; that is an
+            offence, and after too many of them the client is excluded. NotFound, Conflict: as for `seat`.
         """
         try:
             seat = self.seat(key, round_number)
-            training = seat.training
-            metadata = await self._files.check(training, uploaded)
-            samples = _sample_count(metadata, training.request)
-            # Checking took its time. From here on there is no await: the round may close at any.
-            self.seat(key, round_number)
-            self._files.keep(training, seat.participant, uploaded)
-            seat.driver.updates[key] = (round_number, samples)
+            try:
+                await self._take(seat, key, round_number, uploaded)
+            except InvalidRequest as error:
+                await self._offended(seat, error.detail[:LONGEST_REASON])
+                raise
         finally:
             await asyncio.to_thread(uploaded.unlink, missing_ok=True)
+
+    async def _offended(self, seat: Seat, reason: str) -> None:
+        """Note an update that was refused: in the training, in the client's record and in the log."""
+        _log.warning("training %s: client %s: %s", seat.training.training_id, seat.client_id, reason)
+        seat.driver.put(Offended(seat.client_id, reason))
+        await self._registrations.record_offence(seat.client_id)
+
+    async def _take(self, seat: Seat, key: str, round_number: int, uploaded: Path) -> None:
+        metadata = await self._files.check(seat.training, uploaded)
+        samples = _sample_count(metadata, seat.training.request)
+        # Checking took its time. From here on there is no await: the round may close at any.
+        self.seat(key, round_number)
+        self._files.keep(seat.training, seat.participant, uploaded)
+        seat.driver.updates[key] = (round_number, samples)
 
     async def notify(self, key: str, round_number: int, attempt: int, body: Mapping[str, Any]) -> None:
         """Take a participant's HflReport; one that comes late or again changes nothing.
@@ -107,7 +125,7 @@ def _sample_count(metadata: Mapping[str, str], request: Mapping[str, Any]) -> in
         return int(request.get("dataSamples", 1))
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) <= MOST_SAMPLES):
         raise InvalidRequest.of("aimle.num_samples", f"not a number from 1 to {MOST_SAMPLES}")
-    return int(text)
+    return min(int(text), int(request.get("dataSamples", MOST_SAMPLES)))
 
 
 def _metrics(output: Mapping[str, Any], precise: Mapping[str, float]) -> dict[str, float]:

@@ -57,6 +57,7 @@ class Participant:
         metrics: its evaluation of the model that the round began with, name to value.
         misses: rounds in a row that it did not report.
         reason: why it did not report the running round, in words.
+        offences: updates of this training that had to be refused.
     """
 
     client_id: str
@@ -70,6 +71,7 @@ class Participant:
     metrics: Mapping[str, float] = field(default_factory=dict)
     misses: int = 0
     reason: str = ""
+    offences: int = 0
 
     def asked(self) -> Self:
         """The same participant as a round starts."""
@@ -112,6 +114,7 @@ class QuorumRule:
         wanted: number of participants wanted; None: all that are named.
         min_reports: fraction of the participants asked that must send an update, in (0, 1].
         max_misses: a participant that missed this many rounds in a row is left out for a while.
+        max_offences: a client with so many refused updates is excluded from the training.
         attempts: times that a round may have too few updates; the last of them fails the training.
         round_timeout: seconds from the start of a round until who has not reported is left out.
     """
@@ -119,6 +122,7 @@ class QuorumRule:
     wanted: int | None = None
     min_reports: float = 0.5
     max_misses: int = 2
+    max_offences: int = 3
     attempts: int = 2
     round_timeout: float = 600.0
 

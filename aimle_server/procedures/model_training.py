@@ -8,6 +8,7 @@ from the start.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from aimle_server.hfl.members import MOST_PARTICIPANTS
 from aimle_server.hfl.objective import METRIC_OF, Objective
 from aimle_server.hfl.training import QuorumRule, Training
 from aimle_server.procedures.schedule import OperationalSchedule
@@ -19,6 +20,7 @@ from ml_repository.model_record import StoredModel
 from ml_repository.models import Models, in_training
 from ml_repository.trainings import TrainingProfiles
 from sbi.auth import Caller
+from sbi.clock import from_wire
 from sbi.errors import Forbidden, InvalidRequest, NotFound, NotSupported
 from schemas.hfl_management import TrainingProfile
 
@@ -65,18 +67,26 @@ class ModelTraining:
         self._new_id = new_id
         self._defaults = defaults
 
-    async def request(self, caller: Caller, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Begin a training; the MlModelTrainResp.
+    async def request(
+        self, caller: Caller, body: Mapping[str, Any], profile: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Begin a training; the MlModelTrainResp. `profile` counts where the caller has put none for the model.
 
         Raises:
             InvalidRequest: attributes are missing or contradict each other; NotSupported: vertical FL;
             NotFound, Conflict, Forbidden: the model is not there, in training, or not for training.
         """
-        training = await self.plan(caller, body)
-        await self._begin(training)
+        training = await self.plan(caller, body, profile)
+        try:
+            await self._begin(training)
+        except BaseException:
+            await self._outputs.abandon(training.output_model_id)
+            raise
         return {"trainingId": training.training_id, "modelId": training.model_id}
 
-    async def plan(self, caller: Caller, body: Mapping[str, Any]) -> Training:
+    async def plan(
+        self, caller: Caller, body: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None
+    ) -> Training:
         """The training that a request asks for, with the place for its result reserved, and not begun."""
         _check_type(body)
         self._check(body)
@@ -85,7 +95,7 @@ class ModelTraining:
         if wanted is not None and "memSelCrit" not in body and wanted > len(members):
             raise InvalidRequest.of("/numReqClients", "more than the members that are named")
         first = await self._first_model(caller, body)
-        profile = await self._profile(caller, first.model_id)
+        profile = await self._profile(caller, first.model_id, otherwise)
         training_id = self._new_id()
         training = Training(
             training_id=training_id,
@@ -98,7 +108,12 @@ class ModelTraining:
             objective=_objective(body, profile["localEpochs"], self._defaults.max_rounds),
             model_uri=first.uri,
             members=members,
-            quorum=QuorumRule(wanted, profile["minReports"], round_timeout=profile["roundTimeout"]),
+            quorum=QuorumRule(
+                wanted,
+                profile["minReports"],
+                max_offences=self._defaults.max_offences,
+                round_timeout=profile["roundTimeout"],
+            ),
         )
         await self._outputs.reserve(caller.subject, first.stored, training.output_model_id)
         return training
@@ -109,8 +124,9 @@ class ModelTraining:
             raise InvalidRequest.of("/members", "one of members, clientSetId and memSelCrit is needed")
         if {"members", "clientSetId"} <= body.keys():
             raise InvalidRequest.of("/clientSetId", "members are named already")
-        if body.get("numReqClients") == 0:
-            raise InvalidRequest.of("/numReqClients", "at least one client is needed")
+        if not 1 <= body.get("numReqClients", 1) <= MOST_PARTICIPANTS:
+            raise InvalidRequest.of("/numReqClients", f"is not between 1 and {MOST_PARTICIPANTS}")
+        _check_window(body.get("memSelCrit", {}).get("clientAvailability"))
         if body.get("dataSamples") == 0:
             raise InvalidRequest.of("/dataSamples", "at least one sample is needed")
         if not {"modelInf", "modelReq"} & body.keys():
@@ -164,14 +180,16 @@ class ModelTraining:
         usable = [model for model in found if _usable(model)]
         if usable:
             return _trainable(max(usable, key=lambda model: (model.stored, model.id)))
-        if found:
-            return _trainable(found[0])
-        raise NotFound("no model meets modelReq", cause="ML_MODEL_NOT_FOUND")
+        if training := next((model for model in found if model.in_training), None):
+            raise in_training(training.id)
+        raise NotFound("no model that can be trained meets modelReq", cause="ML_MODEL_NOT_FOUND")
 
-    async def _profile(self, caller: Caller, model_id: str) -> dict[str, Any]:
+    async def _profile(
+        self, caller: Caller, model_id: str, otherwise: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         found = await self._profiles.find(caller.subject, model_id)
         own = {"roundTimeout": self._defaults.round_timeout, "minReports": self._defaults.min_reports}
-        return {**own, **(found or _PROFILE.load({}))}
+        return {**own, **(found or otherwise or _PROFILE.load({}))}
 
 
 def _check_type(body: Mapping[str, Any]) -> None:
@@ -190,7 +208,16 @@ def _objective(body: Mapping[str, Any], local_epochs: int, max_rounds: int) -> O
     wire = body.get("trainObj")
     if wire and wire["objType"] not in METRIC_OF:
         raise InvalidRequest.of("/trainObj/objType", f"not one of {', '.join(METRIC_OF)}")
+    if wire and wire.get("maxEpochs") == 0:
+        raise InvalidRequest.of("/trainObj/maxEpochs", "at least one epoch is needed")
+    if wire and wire.get("earlyStopCri", {}).get("patience") == 0:
+        raise InvalidRequest.of("/trainObj/earlyStopCri/patience", "at least one round is needed")
     return Objective.of_request(wire, local_epochs, max_rounds)
+
+
+def _check_window(window: Mapping[str, Any] | None) -> None:
+    if window and from_wire(window["stopTime"]) <= from_wire(window["startTime"]):
+        raise InvalidRequest.of("/memSelCrit/clientAvailability/stopTime", "is not after startTime")
 
 
 def _location(body: Mapping[str, Any]) -> str | None:

@@ -2,15 +2,21 @@
 
 A model that can replace it is answered at once. Otherwise the training that made it is run again, from it; the
 answer waits for that a while and else says when to come back. A model that this server did not train and that
-nothing can replace is not updated, and the answer says so.
+nothing can replace is not updated, and the answer says so; nor is one whose retraining brought nothing better.
+
+Anybody can store a model that says it comes from another one. Only the caller's own word and that of the
+model's owner count, so that nobody can foist a model on the consumers of somebody else's.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aimle_server.hfl.training import Training
 from aimle_server.procedures.model_training import ModelTraining
+from aimle_server.procedures.schedule import OperationalSchedule
+from ml_repository.model_access import disclosed
 from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.model_record import TRAINED, StoredModel
 from ml_repository.models import Models
@@ -45,6 +51,7 @@ class ModelUpdate:
         self._training = training
         self._wait_for = wait_for
         self._wait = wait
+        self._one_at_a_time = asyncio.Lock()
 
     async def request(self, caller: Caller, body: Mapping[str, Any], api_root: str) -> dict[str, Any]:
         """The MLMdlUpdateRsp with a better model.
@@ -57,14 +64,15 @@ class ModelUpdate:
         observed = body.get("performanceDegradationInfo", {}).get("accuracy")
         replacement = await self._replacement(caller, degraded, observed)
         if replacement is None:
-            await self._wait_for(await self._retraining(caller, degraded), self._wait)
+            async with self._one_at_a_time:
+                training_id = await self._retraining(caller, degraded)
+            await self._wait_for(training_id, self._wait)
+            ended = await self._has_ended(caller, training_id)
             replacement = await self._replacement(caller, degraded, observed)
-        if replacement is None:
-            raise Unavailable(
-                f"the model {degraded.id} is being retrained", retry_after=RETRY_AFTER, cause="RETRAINING"
-            )
+            if replacement is None:
+                raise _nothing_better(degraded) if ended else _being_retrained(degraded)
         return {
-            "mlModelInformation": replacement.info,
+            "mlModelInformation": disclosed(replacement, caller),
             "mlModelRetrievalEndpoint": replacement.endpoint(api_root),
         }
 
@@ -75,9 +83,10 @@ class ModelUpdate:
         related = []
         for base in {degraded.id, base_of(degraded)} - {None}:
             related += await self._discovery.find(
-                caller, {"phaseInfo": {"phase": "TRAINED", "trainingInfo": {"baseModelId": base}}}
+                caller, {"phaseInfo": {"trainingInfo": {"baseModelId": base}}}
             )
-        better = [model for model in related if _replaces(model, degraded, observed)]
+        trusted = [model for model in related if model.owner in (caller.subject, degraded.owner)]
+        better = [model for model in trusted if _replaces(model, degraded, observed)]
         return max(better, key=lambda model: (accuracy_of(model) or 0.0, model.stored), default=None)
 
     async def _retraining(self, caller: Caller, degraded: StoredModel) -> str:
@@ -91,14 +100,32 @@ class ModelUpdate:
                 f"nothing replaces {degraded.id}, and it was not trained here for you",
                 cause="NO_UPDATE_AVAILABLE",
             )
-        earlier = Training.from_document(made).request
-        request = {
-            name: value
-            for name, value in earlier.items()
-            if name not in ("modelReq", "modelInf", "opSchedule")
-        }
-        answer = await self._training.request(caller, request | {"modelInf": {"mlModelId": degraded.id}})
+        earlier = Training.from_document(made)
+        request = _again(earlier.request) | {"modelInf": {"mlModelId": degraded.id}}
+        answer = await self._training.request(caller, request, earlier.profile)
         return str(answer["trainingId"])
+
+    async def _has_ended(self, caller: Caller, training_id: str) -> bool:
+        document = await self._trainings.find(training_id, caller.subject)
+        return document is not None and Training.from_document(document).terminal
+
+
+def _being_retrained(degraded: StoredModel) -> Unavailable:
+    return Unavailable(
+        f"the model {degraded.id} is being retrained", retry_after=RETRY_AFTER, cause="RETRAINING"
+    )
+
+
+def _nothing_better(degraded: StoredModel) -> Conflict:
+    return Conflict(f"{degraded.id} was retrained, to nothing better", cause="NO_UPDATE_AVAILABLE")
+
+
+def _again(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A TrainRequest to be made once more, with another model; an interval is over, a weekly window is not."""
+    left_out = {"modelReq", "modelInf"}
+    if OperationalSchedule.of_request(request).weekly is None:
+        left_out.add("opSchedule")
+    return {name: value for name, value in request.items() if name not in left_out}
 
 
 def base_of(model: StoredModel) -> str | None:

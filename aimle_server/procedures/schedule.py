@@ -45,7 +45,7 @@ class OperationalSchedule:
             return cls(weekly=load(_WEEKLY, parse_json(text, "/opSchedule"), "/opSchedule"))
         try:
             start, end = map(from_wire, text.split("/"))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the latter: before the year 1, or after 9999
             reason = "neither an interval of two date-times nor a ScheduledCommunicationTime in JSON"
             raise InvalidRequest.of("/opSchedule", reason) from error
         if end <= start:

@@ -8,7 +8,6 @@ others go on. STOP may be repeated. The API has no address for status reports, s
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -123,7 +122,8 @@ class ServiceOperations:
         everyone = set(training.participants) or set(training.members)
         event: Event = Left(clients)
         if body["operMode"] == "START":
-            event = Continued(clients, _stop_conditions(body.get("confModes", ())))
+            modes = body.get("confModes")
+            event = Continued(clients, _stop_conditions(modes) if modes else training.stop)
         elif clients >= everyone:
             event = Cancelled("the VAL server stopped the operation")
         if not self._tell(training_id, event):
@@ -131,30 +131,35 @@ class ServiceOperations:
 
     async def _task(self, task_id: str, clients: Sequence[str], body: Wire) -> None:
         """Carry a task's START to every client or to none; STOP goes to those that can be reached."""
-        uris = await self._uris(clients)
-        request = self._client_request(task_id, body)
-        calls = [self._clients.perform(uri, request) for uri in uris.values()]
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        failed = [client for client, outcome in zip(uris, outcomes, strict=True) if outcome is not None]
-        if failed and body["operMode"] == "START":
-            started = [uri for client, uri in uris.items() if client not in failed]
-            await asyncio.gather(*(self._stop(task_id, uri) for uri in started))
+        starting = body["operMode"] == "START"
+        uris = await self._uris(clients, starting)
+        if starting and (absent := [client for client in clients if client not in uris]):
+            raise InvalidRequest.of(_pointer(body, absent[0]), f"{absent[0]} is not registered and available")
+        failed = await self._perform(uris, self._client_request(task_id, body))
+        if starting and failed:
+            # Those that failed too: one that answered too late has started.
+            await self._perform(uris, self._client_request(task_id, {"operMode": "STOP"}))
             raise Unavailable(f"not started, these clients did not: {', '.join(failed)}")
 
-    async def _stop(self, task_id: str, uri: str) -> None:
-        with suppress(ClientUnreachable):
-            await self._clients.perform(uri, self._client_request(task_id, {"operMode": "STOP"}))
+    async def _perform(self, uris: Mapping[str, str], request: Wire) -> list[str]:
+        """Ask all clients at once; returns those that did not do it."""
 
-    async def _uris(self, clients: Sequence[str]) -> dict[str, str]:
+        async def ask(uri: str) -> bool:
+            try:
+                await self._clients.perform(uri, request)
+            except ClientUnreachable:
+                return False
+            return True
+
+        done = await asyncio.gather(*map(ask, uris.values()))
+        return [client for client, did in zip(uris, done, strict=True) if not did]
+
+    async def _uris(self, clients: Sequence[str], starting: bool) -> dict[str, str]:
+        """Where those of the clients are that are registered, and to start something: available now."""
         now = self._clock.now()
         found = await self._registrations.by_client_ids(clients, now)
-        uris = {}
-        for index, client in enumerate(clients):
-            candidate = candidate_of(found[client], None, now) if client in found else None
-            if candidate is None:
-                raise InvalidRequest.of(f"/clients/{index}", "no such client is registered and available")
-            uris[client] = candidate.uri
-        return uris
+        uris = {client: _uri(found[client], now, starting) for client in clients if client in found}
+        return {client: uri for client, uri in uris.items() if uri is not None}
 
     def _client_request(self, task_id: str, body: Wire) -> dict[str, Any]:
         """The AimleClientServOpReq: the same things under the other API's names and units."""
@@ -175,6 +180,17 @@ class ServiceOperations:
         if configuration := _mode_configuration(body.get("confModes", ()), self._clock.now()):
             request["servOpModeCfg"] = configuration
         return request
+
+
+def _uri(registration: Wire, now: datetime, starting: bool) -> str | None:
+    if not starting:
+        return str(registration["regData"]["suppProfiles"][0]["clientProfile"]["aimleClientUri"])
+    candidate = candidate_of(registration, None, now)
+    return candidate.uri if candidate else None
+
+
+def _pointer(body: Wire, client: str) -> str:
+    return f"/clients/{body['clients'].index(client)}" if "clients" in body else "/setId"
 
 
 def _stopping(modes: Sequence[Wire]) -> dict[str, Any]:

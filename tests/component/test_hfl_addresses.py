@@ -48,7 +48,7 @@ async def round_one(
 ) -> AsyncIterator[Round]:
     """The round, in which both clients have been asked; a parameter is its quorum, else it needs both."""
     quorum = getattr(request, "param", 1.0)
-    settings = {"server.data_dir": str(tmp_path)}
+    settings = {"server.data_dir": str(tmp_path), "hfl.max_offences": 100}
     async with (
         serving(mongo_url, database, settings) as server,
         val_server(server) as val,
@@ -368,3 +368,30 @@ async def test_an_aggregate_that_is_not_finite(round_one: Round) -> None:
     last = (await events_of(training))[-1]
     assert last.state == "FAILED"
     assert last.reason == "round 1 cannot be aggregated: the aggregate of tensor 'w' is not finite"
+
+
+async def test_a_client_that_keeps_offending(mongo_url: str, database: Database) -> None:
+    """After two refused updates a client is excluded: told to stop, named in the status, noted in its record."""
+    async with (
+        serving(mongo_url, database, {"hfl.max_offences": 2}) as server,
+        val_server(server) as val,
+        participants(server.url, "ue-1", "ue-2") as (good, bad),
+    ):
+        profile = TrainingProfile(min_reports=0.5)
+        members = ["ue-1", "ue-2"]
+        training = await begin(val, members=members, objective=Objective(max_epochs=2), profile=profile)
+        await all_asked([good, bad])
+        address = bad.update_url
+        for _ in range(2):
+            status, problem, _ = await bad.put(update(np.full(4, np.nan, np.float32)))
+            assert (status, problem["cause"]) == (400, "INVALID_UPDATE")
+        await eventually(lambda: bad.operations[-1]["servOpMode"] == "STOP")
+        assert (await bad.put(update(ONES), address))[0] == 404
+        assert [p.client_id for p in (await training.status()).participants] == ["ue-1"]
+        await good.participate(update(ONES))
+        await all_asked([good], 2)
+        assert bad.rounds == 1
+        record = await database["registrations"].find_one({"_id": "ue-2"})
+        assert record is not None
+        assert record["_stats"]["offences"] == 2
+        await training.cancel()

@@ -231,6 +231,25 @@ def test_stopping_every_client_cancels() -> None:
     assert history.training.state is State.CANCELLED
 
 
+def test_offences_exclude() -> None:
+    """A client whose updates are refused three times is withdrawn and not asked again; the others go on."""
+    history = begun().round(1, 0.2, "a", "b", "c")
+    for _ in range(2):
+        history.play(events.Offended("d", "NaN"))
+        assert (history.training.participants["d"].reason, history.effects) == ("NaN", [])
+    history.play(events.Offended("d", "NaN"))
+    assert history.training.stopped == ("d",)
+    assert [p.client_id for p in history.effect(events.Withdraw).participants] == ["d"]
+    assert events.Aggregate(1) in history.effects
+
+
+def test_the_last_participant_offends() -> None:
+    """A training whose only participant is excluded fails, and says why."""
+    history = begun(quorum=QuorumRule(max_offences=1)).play(events.Selected(participants("a")))
+    history.play(events.Offended("a", "NaN"))
+    assert (history.training.state, history.training.reason) == (State.FAILED, "client a was excluded: NaN")
+
+
 def test_taken_over_in_a_round_it_is_asked_again() -> None:
     """Another server goes on from the last committed round; clients see another address for the same round."""
     history = begun().round(1, 0.2).play(events.Aggregated(1), events.Selected(participants(*NAMES)))

@@ -33,6 +33,13 @@ from tests.contract.support_surface import (
     world,
 )
 
+pytestmark = [
+    # hypothesis looks whether drawing used the process' random numbers, which the server's thread does meanwhile
+    pytest.mark.filterwarnings(
+        "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+    )
+]
+
 MAX_QUERY = 4000
 """Characters of a query that fit into a request line, percent-encoded: longer ones are no HTTP to the server."""
 

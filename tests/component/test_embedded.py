@@ -117,7 +117,7 @@ async def test_a_killed_supervisor_takes_the_database_with_it(tmp_path: Path) ->
 async def test_a_second_server_on_the_directory_is_refused_by_name(tmp_path: Path) -> None:
     """Who holds the directory is in the error, and the first server goes on undisturbed."""
     async with EmbeddedDatabase(tmp_path) as first:
-        with pytest.raises(EmbeddedDatabaseError, match=rf"{tmp_path} is in use .* process {os.getpid()}"):
+        with pytest.raises(EmbeddedDatabaseError, match=rf"{tmp_path} is in use .*process {os.getpid()}"):
             await EmbeddedDatabase(tmp_path).start()
         await _insert(first.url, 1)
 

@@ -5,3 +5,9 @@ model bytes in GridFS. Each store keeps one kind of document and declares its in
 Documents are the wire shapes plus underscored bookkeeping: `_id`, `_owner`, `_version` (compare-and-set) and
 `_expires` (checked when reading; a TTL index only cleans up).
 """
+
+import os
+
+# Motor runs every call in a thread, by default five per core. Calls that wait for a transaction of their own
+# process would take them all, and the transaction would get none to end in.
+os.environ.setdefault("MOTOR_MAX_WORKERS", "128")

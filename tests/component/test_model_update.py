@@ -63,9 +63,7 @@ async def test_the_training_is_run_again(val: ValServer) -> None:
     assert again.history[-1].metrics["accuracy"] > made.history[-1].metrics["accuracy"]
 
 
-async def test_a_long_retraining(
-    mongo_url: str, database: Database, trainers: dict[str, Pull]
-) -> None:
+async def test_a_long_retraining(mongo_url: str, database: Database, trainers: dict[str, Pull]) -> None:
     """A retraining that takes long is begun once; who asks meanwhile hears when to come back, and then gets it."""
     async with (
         serving(mongo_url, database, {"update.wait": 0.1}) as server,
@@ -83,7 +81,9 @@ async def test_a_long_retraining(
         trainers["ue-1"].gate.set()
         again = val.training((await val.trainings())[0].training_id)
         await eventually(lambda: _ended(again))
-        assert (await val.update_model(made.output_model_id)).model_id == (await again.status()).output_model_id
+        assert (await val.update_model(made.output_model_id)).model_id == (
+            await again.status()
+        ).output_model_id
 
 
 async def _ended(training: object) -> bool:

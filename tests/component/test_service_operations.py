@@ -36,7 +36,9 @@ async def test_a_task_is_handed_to_every_client(server: RunningServer) -> None:
     async with val_server(server) as val, participants(server.url, "ue-1", "ue-2") as clients:
         at = Clock().now() + timedelta(hours=2, minutes=30)
         stop = [StopWhen(accuracy=99, at=at, latency=40)]
-        started = await val.start_operation(clients=["ue-1", "ue-2"], info=INFO, stop_when=stop, service="svc")
+        started = await val.start_operation(
+            clients=["ue-1", "ue-2"], info=INFO, stop_when=stop, service="svc"
+        )
         assert started.mode == "START"
         for client in clients:
             assert client.operations == [

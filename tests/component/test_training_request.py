@@ -72,8 +72,18 @@ REFUSED: list[tuple[str, Json, int, str]] = [
     ("more clients than members", {"numReqClients": 2}, 400, "/numReqClients"),
     ("no model", {"modelInf": None}, 400, "/modelInf"),
     ("no model's identity", {"modelInf": {}}, 400, "/modelInf/mlModelId"),
-    ("a host and no file", {"modelInf": {"mlModelLoc": {"fqdn": "a.example"}}}, 400, "/modelInf/mlModelLoc/uri"),
-    ("a file to be fetched by FTP", {"modelInf": {"mlModelLoc": {"uri": "ftp://a/m"}}}, 400, "/modelInf/mlModelLoc"),
+    (
+        "a host and no file",
+        {"modelInf": {"mlModelLoc": {"fqdn": "a.example"}}},
+        400,
+        "/modelInf/mlModelLoc/uri",
+    ),
+    (
+        "a file to be fetched by FTP",
+        {"modelInf": {"mlModelLoc": {"uri": "ftp://a/m"}}},
+        400,
+        "/modelInf/mlModelLoc",
+    ),
     ("a type of training of no standard", {"trnType": "TRAIN_XFL"}, 400, "/trnType"),
     ("vertical FL without parameters", {"trnType": "TRAIN_VFL"}, 400, "/vflParam/datasetComm"),
     (
@@ -86,7 +96,12 @@ REFUSED: list[tuple[str, Json, int, str]] = [
     ("no samples", {"dataSamples": 0}, 400, "/dataSamples"),
     ("no schedule", {"opSchedule": "tomorrow"}, 400, "/opSchedule"),
     ("a schedule backwards", {"opSchedule": "2030-01-02T00:00:00Z/2030-01-01T00:00:00Z"}, 400, "/opSchedule"),
-    ("a weekly schedule that is none", {"opSchedule": '{"daysOfWeek": [9]}'}, 400, "/opSchedule/daysOfWeek/0"),
+    (
+        "a weekly schedule that is none",
+        {"opSchedule": '{"daysOfWeek": [9]}'},
+        400,
+        "/opSchedule/daysOfWeek/0",
+    ),
     ("a notification by FTP", {"notifUri": "ftp://val.example/n"}, 400, "/notifUri"),
     ("a notification to the metadata service", {"notifUri": "http://169.254.169.254/n"}, 400, "/notifUri"),
     ("no data set", {"datasetId": None}, 400, "/datasetId"),
@@ -150,7 +165,9 @@ async def test_requirements_choose_the_newest_model(ask: Asking) -> None:
     body = {name: value for name, value in GOOD.items() if name != "modelInf"}
     status, answer = await ask.request(body | {"modelReq": requirements})
     assert (status, answer["modelId"]) == (200, "newer")
-    status, problem = await ask.request(body | {"modelReq": model_criteria(ANY_MODEL, domain="SPEECH_RECOGNITION")})
+    status, problem = await ask.request(
+        body | {"modelReq": model_criteria(ANY_MODEL, domain="SPEECH_RECOGNITION")}
+    )
     assert (status, problem["cause"]) == (404, "ML_MODEL_NOT_FOUND")
 
 

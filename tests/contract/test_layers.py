@@ -74,7 +74,9 @@ def public_definitions() -> Iterator[tuple[str, ast.AST]]:
 
 
 def _public(node: ast.AST, where: str) -> Iterator[tuple[str, ast.AST]]:
-    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith(
+        "_"
+    ):
         yield f"{where}:{node.name}", node
         if isinstance(node, ast.ClassDef):
             for member in node.body:

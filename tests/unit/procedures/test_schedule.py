@@ -51,7 +51,9 @@ def test_weekly_window(now: datetime, expected: datetime) -> None:
     assert opens(json.dumps(window), now) == expected
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2026-11-22T12:00:00/2026-11-23T12:00:00", "{", '{"daysOfWeek": 7}'])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2026-11-22T12:00:00/2026-11-23T12:00:00", "{", '{"daysOfWeek": 7}']
+)
 def test_refused(text: str) -> None:
     """Anything else is refused, and the attribute is named."""
     with pytest.raises(InvalidRequest) as refused:

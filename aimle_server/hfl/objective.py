@@ -61,7 +61,7 @@ class Objective:
             metric=metric,
             target=_fraction(metric, wire.get("targetValue")),
             min_delta=abs(early.get("minDelta", 0.0)),
-            patience=early.get("patience"),
+            patience=max(1, early["patience"]) if "patience" in early else None,
             max_rounds=min(rounds, max_rounds),
             acceptable_error=_fraction(metric, wire.get("accTrainingErr")),
             max_latency=wire.get("inferenceLatency"),

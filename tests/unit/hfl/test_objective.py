@@ -71,6 +71,14 @@ def test_no_patience_never_stalls() -> None:
     assert not Objective().stalled([0.5] * 100)
 
 
+def test_no_patience_at_all() -> None:
+    """`patience` 0 stops at the first round without improvement, as 1 does."""
+    wire = {"objType": "ACCURACY", "earlyStopCri": {"patience": 0}}
+    objective = Objective.of_request(wire, 1, 50)
+    assert not objective.stalled([0.5])
+    assert objective.stalled([0.5, 0.5])
+
+
 def test_stop_conditions() -> None:
     """An accuracy or a moment, whichever comes first."""
     noon = datetime(2026, 11, 22, 12, tzinfo=UTC)

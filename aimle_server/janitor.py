@@ -5,7 +5,7 @@ import logging
 
 from pymongo.errors import PyMongoError
 
-from ml_repository.database import at_leisure, translate
+from ml_repository.database import translate
 from ml_repository.repository import Repository
 from sbi.clock import Clock
 
@@ -36,8 +36,7 @@ class Janitor:
     async def _run(self) -> None:
         while True:
             try:
-                with at_leisure():
-                    await self._repository.remove_expired(self._clock.now())
+                await self._repository.remove_expired(self._clock.now())
             except PyMongoError as error:
                 if translate(error) is None:
                     _log.exception("cleaning up failed")

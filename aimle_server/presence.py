@@ -7,8 +7,7 @@ send in a round are let through; they need the database for a moment or not at a
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -22,7 +21,7 @@ from sbi.errors import Unavailable
 
 _log = logging.getLogger("aimle.database")
 
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 0.5
 """How long the database may be away before requests hear of it: another server may be taking its place."""
 _LOOK_SECONDS = 0.2
 _REFUSED_SECONDS = 5.0
@@ -48,7 +47,7 @@ class Presence:
         self._indexes = indexes
         self._opened = False
         self._seen = 0.0
-        self._limits: set[asyncio.Timeout] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -77,26 +76,25 @@ class Presence:
             raise _away()
         await self._database.ping()
 
-    @asynccontextmanager
-    async def needed(self) -> AsyncIterator[None]:
-        """Do the block, unless the database is away or goes away meanwhile.
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The handler's answer, unless the database is away or goes away meanwhile.
 
         Raises:
-            Unavailable: that is so; the block was not begun, or cancelled.
+            Unavailable: that is so; the handler was not begun, or is cancelled and not waited for, since its
+                end may need the database as well.
         """
         if self.lost:
             raise _away()
-        limit = asyncio.timeout(None)
+        task = asyncio.ensure_future(handler(request))
+        over = asyncio.get_running_loop().create_future()
+        task.add_done_callback(lambda _: _finish(task, over))
+        self._waiting.add(over)
         try:
-            async with limit:
-                self._limits.add(limit)
-                yield
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise _away() from error
+            await over
         finally:
-            self._limits.discard(limit)
+            self._waiting.discard(over)
+            task.cancel()
+        return task.result()
 
     async def _open(self) -> bool:
         """Make the indexes that are missing; False if the database does not answer."""
@@ -129,9 +127,9 @@ class Presence:
             self._seen = now
         lost = now - self._seen > GRACE_SECONDS
         if lost:
-            for limit in self._limits:
-                limit.reschedule(now)
-            self._limits.clear()
+            for over in self._waiting:
+                if not over.done():
+                    over.set_exception(_away())
         if lost and not self.lost:
             _log.warning("the database does not answer any more: requests are refused with 503")
         elif self.lost and not lost:
@@ -146,10 +144,17 @@ def needs_database(presence: Presence) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.match_info.route.name not in _NEEDING:
             return await handler(request)
-        async with presence.needed():
-            return await handler(request)
+        return await presence.answer(request, handler)
 
     return middleware
+
+
+def _finish(task: "asyncio.Future[web.StreamResponse]", over: "asyncio.Future[None]") -> None:
+    """Tell who waits for the task; where nobody does any more, its end is of no interest."""
+    if not over.done():
+        over.set_result(None)
+    elif not task.cancelled():
+        task.exception()
 
 
 def _away() -> Unavailable:

@@ -7,7 +7,7 @@ of driver (Motor ends in 2027, PyMongo's asyncio API follows it) is a change of 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -39,14 +39,8 @@ Collection = AsyncIOMotorCollection[Document]
 Session = AsyncIOMotorClientSession
 
 PING_SECONDS = 2.0
-OPERATION_SECONDS = 4.0
-"""For one operation with all its repetitions, so that a caller gets an answer while the database is away."""
-TRANSACTION_SECONDS = 15.0
-"""For a transaction with all its repetitions, each operation's waiting for the server included."""
-ABORT_SECONDS = 1.0
+ABORT_SECONDS = 0.5
 """For telling the database that a transaction is off; it finds out by itself where it cannot be told."""
-LEISURE_SECONDS = 600.0
-"""For an operation that nobody waits for, such as making an index."""
 
 _PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 _TRANSIENT = "TransientTransactionError"
@@ -95,15 +89,14 @@ class Database:
         `translate` has a name. Where the block may run twice, `run_in_transaction` does better.
         """
         async with await self.client.start_session() as session:
-            with pymongo.timeout(TRANSACTION_SECONDS):
-                session.start_transaction()
-                try:
-                    yield session
-                except BaseException:
-                    with pymongo.timeout(ABORT_SECONDS):
-                        await session.abort_transaction()
-                    raise
-                await session.commit_transaction()
+            session.start_transaction()
+            try:
+                yield session
+            except BaseException:
+                with pymongo.timeout(ABORT_SECONDS):
+                    await session.abort_transaction()
+                raise
+            await session.commit_transaction()
 
     async def run_in_transaction(self, callback: Callable[[Session], Awaitable[T]]) -> T:
         """What `callback(session)` returns, once its writes are committed.
@@ -111,24 +104,22 @@ class Database:
         The callback runs again after a conflict with another writer, so it must have no effect but its writes
         through `session`. What it raises aborts the transaction and passes through.
         """
-        with pymongo.timeout(TRANSACTION_SECONDS):
-            for pause in _PAUSES:
-                try:
-                    async with self.transaction() as session:
-                        return await callback(session)
-                except OperationFailure as error:
-                    if not error.has_error_label(_TRANSIENT):
-                        raise
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - only spreads the writers
-            async with self.transaction() as session:
-                return await callback(session)
+        for pause in _PAUSES:
+            try:
+                async with self.transaction() as session:
+                    return await callback(session)
+            except OperationFailure as error:
+                if not error.has_error_label(_TRANSIENT):
+                    raise
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - only spreads the writers
+        async with self.transaction() as session:
+            return await callback(session)
 
     async def ensure_indexes(self, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
         """Create the indexes of each named collection that are not there yet."""
-        with at_leisure():
-            for name, models in indexes.items():
-                if models:
-                    await self.db[name].create_indexes(list(models))
+        for name, models in indexes.items():
+            if models:
+                await self.db[name].create_indexes(list(models))
 
     async def close(self) -> None:
         """Close every connection; the object is of no use afterwards."""
@@ -139,8 +130,9 @@ def open_database(url: str, name: str) -> Database:
     """The database `name` behind a `mongodb://` or `mongodb+srv://` URL, whether or not it answers now.
 
     Moments are read as aware datetimes in UTC, to the millisecond. An option in the URL does not override the
-    timeouts set here: a server that is gone is noticed at once, one that falls silent within four seconds, and
-    one that comes back within one.
+    timeouts set here. The driver asks its servers every second how they are: a server that is gone is noticed
+    at once, one that falls silent within four seconds, which breaks off what waits for it, and one that comes
+    back within one. So an operation may take its time where the server only has much to do.
 
     Raises:
         pymongo.errors.InvalidURI: `url` is not a connection string.
@@ -150,11 +142,11 @@ def open_database(url: str, name: str) -> Database:
         appname="aimle",
         tz_aware=True,
         retryWrites=True,
-        timeoutMS=int(OPERATION_SECONDS * 1000),
-        serverSelectionTimeoutMS=2_000,
+        serverSelectionTimeoutMS=1_500,
         heartbeatFrequencyMS=1_000,
-        connectTimeoutMS=3_000,
-        waitQueueTimeoutMS=4_000,
+        connectTimeoutMS=2_500,
+        socketTimeoutMS=30_000,
+        waitQueueTimeoutMS=5_000,
     )
     return Database(client, client[name])
 
@@ -163,7 +155,7 @@ async def connect(url: str, name: str) -> Database:
     """As `open_database`, once the database has answered.
 
     Raises:
-        Unavailable: nothing answered within two seconds.
+        Unavailable: nothing answered within three seconds.
         pymongo.errors.InvalidURI: `url` is not a connection string.
     """
     database = open_database(url, name)
@@ -173,11 +165,6 @@ async def connect(url: str, name: str) -> Database:
         await database.close()
         raise translate(error) or error from error
     return database
-
-
-def at_leisure() -> AbstractContextManager[None]:
-    """Operations in this block may take up to `LEISURE_SECONDS` together; not for what a caller waits for."""
-    return pymongo.timeout(LEISURE_SECONDS)
 
 
 def translate(error: BaseException) -> AimleError | None:

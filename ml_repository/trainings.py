@@ -81,7 +81,7 @@ class Trainings:
         return await self._collection.find_one({"owner": owner, "model_id": model_id, "_open": True})
 
     async def save(self, document: Document, version: int, holder: str, messages: Sequence[Message]) -> None:
-        """Write the training and the notifications it causes, both or neither.
+        """Write the training and the notifications it causes, both or neither; doing it again changes nothing.
 
         Args:
             document: as the engine made it; its `version` is the new one.
@@ -96,14 +96,20 @@ class Trainings:
         async def write(session: Session | None) -> None:
             result = await self._collection.update_one(guard, change, session=session)
             if result.matched_count == 0:
-                raise LeaseLost(document["_id"])
-            if messages:
+                await self._check_saved(document, holder, session)
+            elif messages:
                 await self._outbox.enqueue(messages, session)
 
         if messages:
             await self._database.run_in_transaction(write)
         else:
             await write(None)
+
+    async def _check_saved(self, document: Document, holder: str, session: Session | None) -> None:
+        """An earlier attempt whose answer was lost may have written it; nobody else writes as this holder."""
+        mine = {"_id": document["_id"], "version": document["version"], "_holder": holder}
+        if await self._collection.find_one(mine, {"_id": True}, session=session) is None:
+            raise LeaseLost(document["_id"])
 
     async def close(self, holder: str, training_id: str) -> None:
         """Nothing is left to do for a training that has ended: nobody takes it over."""

@@ -7,9 +7,10 @@ round costs the database a few writes, however many clients take part.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import datetime
+from functools import partial
 
 from pymongo.errors import PyMongoError
 
@@ -26,12 +27,15 @@ from ml_repository.database import translate
 from ml_repository.outbox import Message
 from ml_repository.trainings import Holder, LeaseLost, Trainings
 from sbi.clock import Clock
-from sbi.errors import AimleError
+from sbi.errors import AimleError, Unavailable
 
 _log = logging.getLogger("aimle.hfl")
 
 DATABASE_PAUSE = 1.0
-"""Seconds between attempts to write to a database that does not answer."""
+"""Seconds between attempts at what needs a database that does not answer."""
+
+Work = Callable[[], Awaitable[None]]
+"""What is behind an effect; it may be done twice."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Driver:
                 await self._handle(await self._inbox.get())
             # Among them is work that the end has cancelled, which must not end the rest.
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._tools.trainings.close(self._tools.holder.name, self.training.training_id)
+            close = self._tools.trainings.close
+            await self._guard(partial(close, self._tools.holder.name, self.training.training_id))
         except LeaseLost:
             _log.warning("training %s is driven elsewhere now", self.training.training_id)
         finally:
@@ -140,21 +145,21 @@ class Driver:
         """Start the work behind an effect; what it finds comes back as an event."""
         match effect:
             case events.Select():
-                self._spawn(self._select())
+                self._spawn(self._select)
             case events.AskRound(participants):
-                self._spawn(self._ask(participants), "ask")
+                self._spawn(partial(self._ask, participants), "ask")
             case events.ArmDeadline(number, at):
-                self._spawn(self._wait(number, (at - self._tools.clock.now()).total_seconds()), "wait")
+                self._spawn(partial(self._wait, number, at), "wait")
             case events.Aggregate(number):
-                self._spawn(self._aggregate(number))
+                self._spawn(partial(self._aggregate, number))
             case events.StoreResult(finish):
-                self._spawn(self._store(finish.round))
+                self._spawn(partial(self._store, finish.round))
             case events.Withdraw(participants):
-                self._spawn(self._tools.asker.withdraw(self.training, participants))
+                self._spawn(partial(self._tools.asker.withdraw, self.training, participants))
             case events.CleanUp():
-                self._spawn(self._tools.results.clean_up(self.training))
+                self._spawn(partial(self._tools.results.clean_up, self.training))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], kind: str = "") -> None:
+    def _spawn(self, work: Work, kind: str = "") -> None:
         """Run work beside the loop; of a named kind only the latest goes on."""
         task = asyncio.create_task(self._guard(work))
         self._tasks.add(task)
@@ -168,15 +173,27 @@ class Driver:
         for task in self._tasks:
             task.cancel()
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Work) -> None:
         """Work that breaks fails its training, with a reason for the caller and the rest for the log."""
         try:
-            await work
+            while not await self._done(work):
+                await self._tools.clock.sleep(DATABASE_PAUSE)
         except AimleError as error:
             self.put(events.Broken(error.detail))
         except Exception:
             _log.exception("training %s broke", self.training.training_id)
             self.put(events.Broken("the server failed; the reason is in its log"))
+
+    async def _done(self, work: Work) -> bool:
+        """Whether the work came to its end; False where the database does not answer: do it again."""
+        try:
+            await work()
+        except (PyMongoError, Unavailable) as error:
+            if isinstance(error, PyMongoError) and translate(error) is None:
+                raise
+            _log.warning("training %s waits for the database", self.training.training_id)
+            return False
+        return True
 
     async def _select(self) -> None:
         try:
@@ -191,7 +208,8 @@ class Driver:
         await self._tools.files.prepare(training)
         await self._tools.asker.ask(training, participants, self.put)
 
-    async def _wait(self, number: int, seconds: float) -> None:
+    async def _wait(self, number: int, until: datetime) -> None:
+        seconds = (until - self._tools.clock.now()).total_seconds()
         await self._tools.clock.sleep(max(0.0, seconds))
         self.put(events.Deadline(number))
 

@@ -138,6 +138,8 @@ class RoundFiles:
     async def aggregate(self, training: Training) -> None:
         """Make the next round's model from the running round's updates, and its checkpoint.
 
+        The updates are used up; where the checkpoint fails, doing it again only repeats that.
+
         Raises:
             Conflict: the updates have no finite mean.
         """
@@ -147,7 +149,8 @@ class RoundFiles:
         updates = [WeightedUpdate(self.update(training, p), float(p.samples)) for p in counted]
         target = self.model(training, training.round + 1)
         try:
-            await asyncio.to_thread(self._aggregate, training, updates, target)
+            if not target.exists():
+                await asyncio.to_thread(self._aggregate, training, updates, target)
         except InvalidTensors as error:
             raise Conflict(f"round {training.round} cannot be aggregated: {error}") from error
         await self._checkpoint(_checkpoint_id(training, training.round), target)

@@ -117,10 +117,10 @@ class Left:
 
 @dataclass(frozen=True)
 class Continued:
-    """The operation was started (again) at some clients, with these conditions under which it stops."""
+    """The operation was started (again) at some clients; `stop`, if given, is from now on when it stops."""
 
     client_ids: frozenset[str]
-    stop: StopConditions
+    stop: StopConditions | None
 
 
 Event = (

@@ -138,7 +138,7 @@ def _advance(training: Training, event: Event, now: datetime) -> Step:
             return _leave(training, client_ids, now)
         case Continued(client_ids, stop):
             stopped = tuple(client_id for client_id in training.stopped if client_id not in client_ids)
-            return Step(replace(training, stopped=stopped, stop=stop))
+            return Step(replace(training, stopped=stopped, stop=stop or training.stop))
     return Step(training)
 
 

@@ -210,8 +210,6 @@ def _objective(body: Mapping[str, Any], local_epochs: int, max_rounds: int) -> O
         raise InvalidRequest.of("/trainObj/objType", f"not one of {', '.join(METRIC_OF)}")
     if wire and wire.get("maxEpochs") == 0:
         raise InvalidRequest.of("/trainObj/maxEpochs", "at least one epoch is needed")
-    if wire and wire.get("earlyStopCri", {}).get("patience") == 0:
-        raise InvalidRequest.of("/trainObj/earlyStopCri/patience", "at least one round is needed")
     return Objective.of_request(wire, local_epochs, max_rounds)
 
 

@@ -139,7 +139,7 @@ def accuracy_of(model: StoredModel) -> float | None:
     text = model.info.get("phaseInfo", {}).get("observedPerf", {}).get("appSpecPerfData", "")
     try:
         value = json.loads(text)["accuracy"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return float(value) if isinstance(value, int | float) else None
 

@@ -123,7 +123,7 @@ class ServiceOperations:
         event: Event = Left(clients)
         if body["operMode"] == "START":
             modes = body.get("confModes")
-            event = Continued(clients, _stop_conditions(modes) if modes else training.stop)
+            event = Continued(clients, _stop_conditions(modes) if modes else None)
         elif clients >= everyone:
             event = Cancelled("the VAL server stopped the operation")
         if not self._tell(training_id, event):

@@ -1,6 +1,10 @@
 """ML model update (TS 23.482 8.21): a consumer says that a model got worse, and gets a better one."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -8,6 +12,7 @@ from aimle_client.errors import Conflict, NotFound, ServerUnavailable
 from aimle_client.http import RetryPolicy
 from aimle_client.val import Objective, TrainingProfile, TrainingStatus, ValServer
 from ml_repository.database import Database
+from sbi.clock import Clock
 from tests.support import eventually
 from tests.support_training import Pull, begin, serving, ues
 from tests.support_val import PARAMETERS
@@ -35,11 +40,17 @@ async def val(mongo_url: str, database: Database, trainers: dict[str, Pull]) -> 
         yield found
 
 
-async def trained(val: ValServer) -> TrainingStatus:
+async def trained(val: ValServer, **options: Any) -> TrainingStatus:
     """A training that made a model from `digits`."""
     profile = TrainingProfile(learning_rate=0.3)
-    training = await begin(val, members=["ue-1"], objective=TWO_ROUNDS, profile=profile)
+    training = await begin(val, members=["ue-1"], objective=TWO_ROUNDS, profile=profile, **options)
     return await training.wait(0.05)
+
+
+def made_from(base: str, accuracy: float, phase: str = "TRAINED") -> dict[str, Any]:
+    """What an MLModel says of a training that made it from `base`."""
+    measured = {"appSpecPerfData": json.dumps({"accuracy": accuracy})}
+    return {"phaseInfo": {"phase": phase, "trainingInfo": {"baseModelId": base}, "observedPerf": measured}}
 
 
 async def test_a_better_model_is_there(val: ValServer) -> None:
@@ -61,6 +72,58 @@ async def test_the_training_is_run_again(val: ValServer) -> None:
     assert (again.model_id, first.training_id) == (made.output_model_id, made.training_id)
     assert better.model_id == again.output_model_id
     assert again.history[-1].metrics["accuracy"] > made.history[-1].metrics["accuracy"]
+
+
+async def test_as_the_training_was(val: ValServer, database: Database, trainers: dict[str, Pull]) -> None:
+    """The training is run again with the profile and the weekly hours that it had."""
+    weekly = {"daysOfWeek": [1, 2, 3, 4, 5, 6]}, {"daysOfWeek": [7]}
+    today = next(days for days in weekly if Clock().now().isoweekday() in days["daysOfWeek"])
+    made = await trained(val, schedule=today)
+    assert made.output_model_id is not None
+    await val.update_model(made.output_model_id)
+    assert {config["learningRate"] for config in trainers["ue-1"].configs} == {0.3}
+    again = await database["trainings"].find_one({"model_id": made.output_model_id})
+    assert again is not None
+    assert json.loads(again["request"]["opSchedule"]) == today
+
+
+async def test_at_another_time(val: ValServer, database: Database) -> None:
+    """The interval in which the training was to run is over, and does not keep it from being run again."""
+    now = Clock().now()
+    made = await trained(val, schedule=(now, now + timedelta(hours=1)))
+    assert made.output_model_id is not None
+    await val.update_model(made.output_model_id)
+    again = await database["trainings"].find_one({"model_id": made.output_model_id})
+    assert again is not None
+    assert "opSchedule" not in again["request"]
+
+
+async def test_many_ask_at_once(val: ValServer) -> None:
+    """Requests that come together begin one retraining, and all get its result."""
+    made = await trained(val)
+    assert made.output_model_id is not None
+    answers = await asyncio.gather(*(val.update_model(made.output_model_id) for _ in range(4)))
+    assert len({answer.model_id for answer in answers}) == 1
+    assert len(await val.trainings()) == 2
+
+
+async def test_nothing_better_comes_of_it(val: ValServer) -> None:
+    """A retraining that does not beat what was observed is no update, and nobody is told to wait for one."""
+    made = await trained(val)
+    assert made.output_model_id is not None
+    with pytest.raises(Conflict, match="NO_UPDATE_AVAILABLE"):
+        await val.update_model(made.output_model_id, accuracy=100, precision=100, recall=100)
+    assert len(await val.trainings()) == 2
+
+
+async def test_a_model_in_use_replaces_too(val: ValServer) -> None:
+    """Of newer models of the same line the best is answered, be it TRAINED or DEPLOYED."""
+    await val.store_model("old", PARAMETERS)
+    await val.store_model("good", PARAMETERS, info=made_from("old", 0.7))
+    await val.store_model("best", PARAMETERS, info=made_from("old", 0.9, "DEPLOYED"))
+    await val.store_model("without-bytes", info=made_from("old", 0.99))
+    assert (await val.update_model("old", accuracy=60, precision=1, recall=1)).model_id == "best"
+    assert (await val.update_model("good", accuracy=60, precision=1, recall=1)).model_id == "best"
 
 
 async def test_a_long_retraining(mongo_url: str, database: Database, trainers: dict[str, Pull]) -> None:
@@ -112,3 +175,25 @@ async def test_another_owners_model(mongo_url: str, database: Database) -> None:
         await mine.store_model("shared", PARAMETERS, access="PUBLICLY_AVAILABLE")
         with pytest.raises(Conflict, match="NO_UPDATE_AVAILABLE"):
             await other.update_model("shared")
+
+
+async def test_a_model_that_somebody_foists(mongo_url: str, database: Database) -> None:
+    """A model that a third party calls better replaces nothing; the owner's does, for every consumer."""
+    async with (
+        serving_with_tokens(mongo_url, database) as server,
+        known_val_server(server) as owner,
+        known_val_server(server, "val-2") as stranger,
+    ):
+        await owner.store_model("shared", PARAMETERS, access="PUBLICLY_AVAILABLE")
+        await stranger.store_model(
+            "trojan", PARAMETERS, access="PUBLICLY_AVAILABLE", info=made_from("shared", 1.0)
+        )
+        with pytest.raises(Conflict, match="NO_UPDATE_AVAILABLE"):
+            await owner.update_model("shared")
+        readers = {"accessReq": "RESTRICTED", "valServerIds": ["ue-1", "val-9"]}
+        await owner.store_model("better", PARAMETERS, access=readers, info=made_from("shared", 0.5))
+        assert (await owner.update_model("shared")).model_id == "better"
+        async with known_val_server(server, "ue-1") as consumer:
+            found = await consumer.update_model("shared", accuracy=40, precision=40, recall=40)
+        assert found.model_id == "better"
+        assert found.info["storeDiscReqs"]["accessReqs"]["valServerIds"] == ["ue-1"]

@@ -5,23 +5,43 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import aiohttp
 import pytest
 
 from aimle_client.errors import Conflict, NotFound, RequestRefused, ServerUnavailable
 from aimle_client.http import RetryPolicy
 from aimle_client.testing import RunningServer
-from aimle_client.val import Objective, OperationInfo, StopWhen, TrainingProfile, ValServer
+from aimle_client.val import (
+    Objective,
+    OperationInfo,
+    StopWhen,
+    TrainingProfile,
+    ValServer,
+    discovery_criteria,
+)
 from ml_repository.database import Database
 from sbi.clock import Clock
-from tests.support import eventually
+from tests.support import Listener, eventually
 from tests.support_participant import participants
-from tests.support_training import Pull, begin, hears_nothing_more, reached, serving, ue, ues, val_server
+from tests.support_training import (
+    SERVICE,
+    Pull,
+    begin,
+    hears_nothing_more,
+    reached,
+    serving,
+    ue,
+    ues,
+    val_server,
+)
 from tests.support_val import PARAMETERS
 from tests.support_val import serving as serving_with_tokens
 from tests.support_val import val_server as known_val_server
 
 INFO = OperationInfo("docker://model", "http://val.example/model", "http://val.example/updates", 60)
 ONCE = RetryPolicy(attempts=1)
+WHOM: dict[str, Any] = {"clients": ["ue-1"]}
+TASK: dict[str, Any] = {"operId": {"taskId": "task-1"}}
 
 
 @pytest.fixture
@@ -29,6 +49,15 @@ async def server(mongo_url: str, database: Database) -> AsyncIterator[RunningSer
     """A server that takes every request."""
     async with serving(mongo_url, database) as running:
         yield running
+
+
+async def post(server: RunningServer, body: dict[str, Any]) -> tuple[int, Any]:
+    """A request as it is: status and body of the answer."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server.url}/aimles-opm/v1/request", json=body) as answer,
+    ):
+        return answer.status, await answer.json()
 
 
 async def test_a_task_is_handed_to_every_client(server: RunningServer) -> None:
@@ -71,6 +100,45 @@ async def test_a_task_starts_everywhere_or_nowhere(server: RunningServer) -> Non
         assert [body["servOpMode"] for body in there.operations] == ["START", "STOP"]
 
 
+async def test_a_client_that_fails_may_have_started(server: RunningServer) -> None:
+    """A client that answers START with an error is named, and stopped as well: perhaps it did start."""
+    start = {"operMode": "START", **WHOM, **TASK}
+    async with (
+        Listener([500], default=200) as failing,
+        ue(server.url, "ue-1", Pull(1.0), public_url=failing.url("")),
+    ):
+        status, problem = await post(server, start)
+        assert (status, problem["detail"]) == (503, "not started, these clients did not: ue-1")
+        assert [body["servOpMode"] for body in failing.bodies] == ["START", "STOP"]
+
+
+async def test_a_client_that_is_away(server: RunningServer) -> None:
+    """Nothing is started at a client outside its hours, but what runs there is stopped."""
+    async with ValServer(server.url) as val, participants(server.url, "ue-1") as (client,):
+        await val.start_operation(clients=["ue-1"], info=INFO, task_id="task-1")
+        always = {"timeOfDayStart": "00:00:00", "timeOfDayEnd": "00:00:00"}
+        await client.register(unavblTimeSchedCfgs=[always])
+        with pytest.raises(RequestRefused, match="/clients/0"):
+            await val.start_operation(clients=["ue-1"], info=INFO, task_id="task-2")
+        await val.stop_operation(clients=["ue-1"], task_id="task-1")
+        assert [(body["servOpId"], body["servOpMode"]) for body in client.operations] == [
+            ("task-1", "START"),
+            ("task-1", "STOP"),
+        ]
+
+
+async def test_a_client_that_left(server: RunningServer) -> None:
+    """STOP does not mind clients that are not registered any more; START names them, or the set they are in."""
+    async with ValServer(server.url) as val, participants(server.url, "ue-1", "ue-2") as (gone, there):
+        chosen = await val.select(discovery_criteria(SERVICE, datasets=["digits"]), req_num=2, min_num=2)
+        await val.start_operation(client_set=chosen.client_set, info=INFO, task_id="task-1")
+        await gone.deregister()
+        with pytest.raises(RequestRefused, match="/setId: ue-1"):
+            await val.start_operation(client_set=chosen.client_set, info=INFO, task_id="task-1")
+        await val.stop_operation(client_set=chosen.client_set, task_id="task-1")
+        assert [body["servOpMode"] for body in there.operations] == ["START", "STOP"]
+
+
 async def test_stop_may_be_repeated(server: RunningServer) -> None:
     """STOP of a task succeeds again, and where a client is not reachable any more."""
     async with ValServer(server.url) as val, participants(server.url, "ue-1") as (client,):
@@ -93,6 +161,40 @@ async def test_wrong_requests(server: RunningServer) -> None:
             await val.start_operation(client_set="nope", info=INFO)
         with pytest.raises(NotFound, match="TRAINING_NOT_FOUND"):
             await val.stop_operation(clients=["ue-1"], training_id="nope")
+
+
+@pytest.mark.parametrize(
+    ("body", "params"),
+    [
+        ({"operMode": "PAUSE", **WHOM, **TASK}, {"/operMode"}),
+        ({"operMode": "STOP", **WHOM}, {"/operId"}),
+        ({"operMode": "STOP", **TASK}, {"/clients", "/setId"}),
+        ({"operMode": "STOP", **WHOM, "setId": "s", **TASK}, {"/clients", "/setId"}),
+        (
+            {"operMode": "STOP", **WHOM, "operId": {"taskId": "a", "trainingId": "b"}},
+            {"/operId/trainingId", "/operId/taskId"},
+        ),
+    ],
+    ids=[
+        "neither START nor STOP",
+        "STOP of what?",
+        "STOP where?",
+        "both clients and a set",
+        "two operations",
+    ],
+)
+async def test_contradictions(server: RunningServer, body: dict[str, Any], params: set[str]) -> None:
+    """A request that leaves open what is meant is refused, and each attribute that could say it is named."""
+    status, problem = await post(server, body)
+    assert (status, {wrong["param"] for wrong in problem["invalidParams"]}) == (400, params)
+
+
+async def test_features(server: RunningServer) -> None:
+    """Whoever asks for features is told that there are none; nobody else is told of features."""
+    stop = {"operMode": "STOP", **WHOM, **TASK, "valSvcId": "svc"}
+    expected = {"operMode": "STOP", **TASK, "valSvcId": "svc"}
+    assert await post(server, stop) == (200, expected)
+    assert await post(server, stop | {"suppFeat": "1"}) == (200, expected | {"suppFeat": "0"})
 
 
 async def test_another_owners_training(mongo_url: str, database: Database) -> None:
@@ -151,3 +253,26 @@ async def test_a_condition_stops_a_training(server: RunningServer) -> None:
         assert status.state == "COMPLETED"
         assert status.reason == "a stop condition of the operation is met"
         assert 0.6 <= status.history[-1].metrics["accuracy"] < 0.75
+
+
+async def test_conditions_last(server: RunningServer) -> None:
+    """START without conditions, as for a client that is to take part again, leaves those that were named."""
+    async with held(server) as (training, val, trainers, _):
+        await val.start_operation(
+            clients=["ue-1"], training_id=training.id, stop_when=[StopWhen(accuracy=60)]
+        )
+        await val.start_operation(clients=["ue-1"], training_id=training.id)
+        trainers["ue-1"].gate.set()
+        status = await training.wait(0.05)
+    assert (status.state, status.reason) == ("COMPLETED", "a stop condition of the operation is met")
+
+
+async def test_a_moment_stops_a_training(server: RunningServer) -> None:
+    """A time named with START ends the training with the first round that closes after it."""
+    async with held(server) as (training, val, trainers, _):
+        condition = [StopWhen(at=Clock().now())]
+        await val.start_operation(clients=["ue-1"], training_id=training.id, stop_when=condition)
+        trainers["ue-1"].gate.set()
+        status = await training.wait(0.05)
+    assert (status.state, status.round) == ("COMPLETED", 0)
+    assert status.reason == "a stop condition of the operation is met"

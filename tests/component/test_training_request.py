@@ -1,6 +1,7 @@
 """What a request for a training must have, and what it is refused for (TS 23.482 8.3, table 8.3.3.1-1)."""
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,17 @@ from aimle_client.http import Connection, open_session
 from aimle_client.testing import RunningServer
 from aimle_client.tokens import TokenProvider
 from aimle_client.val import ANY_MODEL, TrainingProfile, ValServer, model_criteria
+from aimle_server.hfl.training import Training
+from aimle_server.procedures.model_training import ModelTraining
+from aimle_server.settings import Hfl
 from ml_repository.database import Database
+from ml_repository.model_artifacts import ModelArtifacts
+from ml_repository.model_discovery import ModelDiscovery
+from ml_repository.repository import Repository
+from sbi.auth import Caller
 from sbi.clock import Clock
-from tests.support import eventually
+from sbi.errors import Unavailable
+from tests.support import ManualClock, eventually
 from tests.support_val import PARAMETERS, SERVICE, criteria, serving, ues, val_server
 
 Json = dict[str, Any]
@@ -65,10 +74,20 @@ async def ask(mongo_url: str, database: Database) -> AsyncIterator[Asking]:
 
 VFL: Json = {"featureList": [{"clientId": "ue-1", "list": ["hour"]}], "datasetComm": [{"featureId": "ue"}]}
 
+BACKWARDS: Json = {
+    "clientAvailability": {"startTime": "2030-01-02T00:00:00Z", "stopTime": "2030-01-01T00:00:00Z"}
+}
+
 REFUSED: list[tuple[str, Json, int, str]] = [
     ("nobody to train", {"members": None}, 400, "/members"),
     ("two lists of members", {"clientSetId": "s"}, 400, "/clientSetId"),
     ("no client at all", {"numReqClients": 0}, 400, "/numReqClients"),
+    (
+        "more clients than one training has",
+        {"members": None, "memSelCrit": {}, "numReqClients": 10**9},
+        400,
+        "/numReqClients",
+    ),
     ("more clients than members", {"numReqClients": 2}, 400, "/numReqClients"),
     ("no model", {"modelInf": None}, 400, "/modelInf"),
     ("no model's identity", {"modelInf": {}}, 400, "/modelInf/mlModelId"),
@@ -93,6 +112,13 @@ REFUSED: list[tuple[str, Json, int, str]] = [
         "/vflParam/featureList",
     ),
     ("an objective that nobody measures", {"trainObj": {"objType": "BEAUTY"}}, 400, "/trainObj/objType"),
+    ("no epoch", {"trainObj": {"objType": "ACCURACY", "maxEpochs": 0}}, 400, "/trainObj/maxEpochs"),
+    (
+        "members that must be there backwards",
+        {"memSelCrit": BACKWARDS},
+        400,
+        "/memSelCrit/clientAvailability/stopTime",
+    ),
     ("no samples", {"dataSamples": 0}, 400, "/dataSamples"),
     ("no schedule", {"opSchedule": "tomorrow"}, 400, "/opSchedule"),
     ("a schedule backwards", {"opSchedule": "2030-01-02T00:00:00Z/2030-01-01T00:00:00Z"}, 400, "/opSchedule"),
@@ -169,6 +195,59 @@ async def test_requirements_choose_the_newest_model(ask: Asking) -> None:
         body | {"modelReq": model_criteria(ANY_MODEL, domain="SPEECH_RECOGNITION")}
     )
     assert (status, problem["cause"]) == (404, "ML_MODEL_NOT_FOUND")
+
+
+async def test_requirements_that_no_model_can_be_trained_for(ask: Asking) -> None:
+    """Where only models without bytes meet `modelReq` there is none; where one is in training, that is said."""
+    await ask.val.store_model("empty", domain="IMAGE_RECOGNITION")
+    body = {name: value for name, value in GOOD.items() if name != "modelInf"}
+    body["modelReq"] = model_criteria(ANY_MODEL, domain="IMAGE_RECOGNITION")
+    status, problem = await ask.request(body)
+    assert (status, problem["cause"]) == (404, "ML_MODEL_NOT_FOUND")
+    await ask.val.store_model("trained", PARAMETERS, domain="IMAGE_RECOGNITION")
+    async with ues(ask.server, "ue-1"):
+        training = await ask.val.train(model_id="trained", members=["ue-1"], dataset_ids=["digits"])
+        await ask.val.store_model("trained-now", domain="IMAGE_RECOGNITION", phase="IN_TRAINING")
+        body["modelReq"] = model_criteria(ANY_MODEL, domain="IMAGE_RECOGNITION", phase="IN_TRAINING")
+        status, problem = await ask.request(body)
+        await training.cancel()
+    assert (status, problem["cause"]) == (409, "MODEL_IN_TRAINING")
+
+
+async def test_a_training_that_cannot_be_stored(database: Database) -> None:
+    """Where the training itself does not get into the database, the place for its result goes again."""
+    clock, caller = ManualClock(), Caller("val-1", frozenset())
+    stores = await Repository.open(database, clock, lambda: secrets.token_urlsafe(16))
+    places = ModelArtifacts(
+        stores.models,
+        stores.storages,
+        stores.artifacts,
+        stores.discards,
+        clock,
+        lambda: "id",
+        server_id="s",
+        repository_id="r",
+    )
+
+    async def broken(_: Training) -> None:
+        assert await database["models"].count_documents({}) == 1
+        raise Unavailable("the database is away")
+
+    procedure = ModelTraining(
+        stores.models,
+        ModelDiscovery(stores.models),
+        stores.client_sets,
+        stores.profiles,
+        places,
+        broken,
+        lambda _: None,
+        lambda: "t-1",
+        Hfl(),
+    )
+    elsewhere = {"modelInf": {"mlModelLoc": {"uri": "http://models.example/m"}}}
+    with pytest.raises(Unavailable):
+        await procedure.request(caller, GOOD | elsewhere)
+    assert await database["models"].count_documents({}) == 0
 
 
 async def test_status_is_the_owners(ask: Asking) -> None:

@@ -52,7 +52,15 @@ def test_weekly_window(now: datetime, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "2026-11-22T12:00:00/2026-11-23T12:00:00", "{", '{"daysOfWeek": 7}']
+    "text",
+    [
+        "",
+        "soon",
+        "0001-01-01T00:00:00+14:00/2026-01-01T00:00:00Z",
+        "2026-11-22T12:00:00/2026-11-23T12:00:00",
+        "{",
+        '{"daysOfWeek": 7}',
+    ],
 )
 def test_refused(text: str) -> None:
     """Anything else is refused, and the attribute is named."""

@@ -117,7 +117,8 @@ class _Server:
             settings.server.max_model_bytes,
         )
         self.engine = Engine(self._tools(), settings.hfl.lease)
-        self.janitor = Janitor(repository, clock)
+        self.model_spool, self.update_spool = self._spool("models"), self._spool("updates")
+        self.janitor = Janitor(repository, [self.model_spool, self.update_spool], clock)
 
     @classmethod
     @asynccontextmanager
@@ -146,7 +147,7 @@ class _Server:
         app[MODEL_MANAGEMENT] = ModelManagement(self.repository.storages, **self._names())
         app[MODEL_DISCOVERY] = self.discovery
         app[MODEL_ARTIFACTS] = self.artifacts
-        app[MODEL_SPOOL] = self._spool("models")
+        app[MODEL_SPOOL] = self.model_spool
         app[SERVICES] = self._services()
         add_health(app, self.presence)
         if self.access.token_service:
@@ -216,7 +217,7 @@ class _Server:
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
             reports=Reports(self.engine, self.files, registrations),
-            update_spool=self._spool("updates"),
+            update_spool=self.update_spool,
             peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
         )
 

@@ -2,24 +2,30 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from pymongo.errors import PyMongoError
 
 from ml_repository.database import translate
 from ml_repository.repository import Repository
 from sbi.clock import Clock
+from sbi.spool import Spool
 
 _log = logging.getLogger("aimle.janitor")
 
 INTERVAL = 60.0
 """Seconds between two rounds of cleaning."""
 
+UPLOAD_AGE = 24 * 3600.0
+"""Seconds for which an unfinished upload is kept, for its sender to go on with it."""
+
 
 class Janitor:
-    """Removes expired registrations, and expired models with their bytes."""
+    """Removes expired registrations, expired models with their bytes, and uploads that nobody goes on with."""
 
-    def __init__(self, repository: Repository, clock: Clock) -> None:
+    def __init__(self, repository: Repository, spools: Sequence[Spool], clock: Clock) -> None:
         self._repository = repository
+        self._spools = spools
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
@@ -35,11 +41,16 @@ class Janitor:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self._repository.remove_expired(self._clock.now())
-            except PyMongoError as error:
-                if translate(error) is None:
-                    _log.exception("cleaning up failed")
-                else:
-                    _log.warning("the database does not answer; nothing is cleaned up")
+            await self._remove_expired()
+            for spool in self._spools:
+                await spool.sweep(UPLOAD_AGE)
             await self._clock.sleep(INTERVAL)
+
+    async def _remove_expired(self) -> None:
+        try:
+            await self._repository.remove_expired(self._clock.now())
+        except PyMongoError as error:
+            if translate(error) is None:
+                _log.exception("cleaning up failed")
+            else:
+                _log.warning("the database does not answer; nothing is cleaned up")

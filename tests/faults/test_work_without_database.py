@@ -215,7 +215,7 @@ async def test_cleaning_up_goes_on(database: DatabaseProcess) -> None:
     await registrations.insert_one(
         {**stored(reg_info()), "_expires": clock.now() + timedelta(seconds=INTERVAL)}
     )
-    janitor = Janitor(repository, clock)
+    janitor = Janitor(repository, [], clock)
     await janitor.start()
     await asyncio.sleep(0.5)
     await database.take_away(signal.SIGKILL)

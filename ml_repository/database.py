@@ -102,8 +102,18 @@ class Database:
         """What `callback(session)` returns, once its writes are committed.
 
         The callback runs again after a conflict with another writer, so it must have no effect but its writes
-        through `session`. What it raises aborts the transaction and passes through.
+        through `session`. What it raises aborts the transaction and passes through. A caller that is cancelled
+        waits for the end, whatever that is: a transaction that is aborted while one of its operations is under
+        way may stay open and keep other writers from its documents for a minute.
         """
+        work = asyncio.create_task(self._repeat(callback))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+
+    async def _repeat(self, callback: Callable[[Session], Awaitable[T]]) -> T:
         for pause in _PAUSES:
             try:
                 async with self.transaction() as session:

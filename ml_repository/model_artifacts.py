@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_repository.artifacts import Artifact, Artifacts
+from ml_repository.database import Session
 from ml_repository.discards import Discards
 from ml_repository.model_record import ModelBytes, StoredModel
 from ml_repository.models import Models, check_writable, in_training, no_model
@@ -115,18 +116,20 @@ class ModelArtifacts:
         await self._discards.sweep(self._clock.now())
         return kept
 
-    async def reserve(self, owner: str, base: StoredModel | None, model_id: str) -> None:
+    async def reserve(
+        self, owner: str, base: StoredModel | None, model_id: str, session: Session | None = None
+    ) -> None:
         """Make the place for a model that is about to be trained, in a storage of its own for `owner`.
 
         Its profile is in phase IN_TRAINING, without bytes, and what else `base`, the model that the training
         begins with, says of itself. Who may have the base may have the new model if both have the same owner;
-        otherwise it is private to `owner`.
+        otherwise it is private to `owner`. With `session` the place exists if its transaction commits.
 
         Raises:
             Conflict: the mlModelId is in use.
         """
         info = {**_derived(base, owner), "mlModelId": model_id, "mlModelSrcId": owner}
-        await self._storages.create(owner, Content({}, [{**self._stamp, "mlModelInfo": info}]))
+        await self._storages.create(owner, Content({}, [{**self._stamp, "mlModelInfo": info}]), session)
 
     async def complete(
         self,

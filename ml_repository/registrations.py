@@ -18,7 +18,7 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from ml_repository.database import Database
+from ml_repository.database import Database, Session
 
 Wire = Mapping[str, Any]
 Document = dict[str, Any]
@@ -96,7 +96,9 @@ class Registrations:
         cursor = self._documents.find(named(client_ids, now))
         return {document["_id"]: document async for document in cursor}
 
-    async def record_participation(self, counts: Mapping[str, tuple[int, int]]) -> None:
+    async def record_participation(
+        self, counts: Mapping[str, tuple[int, int]], session: Session | None = None
+    ) -> None:
         """Add (rounds asked into, dropped out of) to each client's history; unknown clients are skipped."""
         if counts:
             await self._documents.bulk_write(
@@ -107,6 +109,7 @@ class Registrations:
                     for client_id, (asked, dropped) in counts.items()
                 ],
                 ordered=False,
+                session=session,
             )
 
     async def record_offence(self, client_id: str) -> None:

@@ -89,8 +89,8 @@ class Storages:
         ]
         return [storage for storage in storages if storage is not None]
 
-    async def create(self, owner: str, content: Content) -> Storage:
-        """A new storage with this content.
+    async def create(self, owner: str, content: Content, session: Session | None = None) -> Storage:
+        """A new storage with this content; with `session` it exists if its transaction commits.
 
         Raises:
             Conflict: an mlModelId is in use.
@@ -100,7 +100,7 @@ class Storages:
         async def write(session: Session) -> Storage:
             return await self._write(empty, content, session)
 
-        return await self._database.run_in_transaction(write)
+        return await (write(session) if session else self._database.run_in_transaction(write))
 
     async def change(self, owner: str, storage_id: str, edit: Edit) -> Storage:
         """Give the storage the content that `edit` makes of it; models that stay keep profile id and bytes.

@@ -5,7 +5,7 @@ when), `_open` (not ended, or not cleaned up yet) and `_keys` (the capability ke
 `version` counts the writes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,10 +58,25 @@ class Trainings:
         self._collection = database[COLLECTION]
         self._outbox = outbox
 
-    async def add(self, document: Document, holder: Holder, lease_until: datetime, created: datetime) -> None:
-        """A new training, held by `holder` from the start."""
+    async def add(
+        self,
+        document: Document,
+        holder: Holder,
+        lease_until: datetime,
+        created: datetime,
+        first: Callable[[Session], Awaitable[None]],
+    ) -> None:
+        """A new training, held by `holder` from the start, and with it what `first` writes: both or neither.
+
+        `first` may be called again after a conflict; what it raises passes through.
+        """
         leased = {**holder.fields(lease_until), "_open": True, "_created": created}
-        await self._collection.insert_one(document | leased)
+
+        async def write(session: Session) -> None:
+            await first(session)
+            await self._collection.insert_one(document | leased, session=session)
+
+        await self._database.run_in_transaction(write)
 
     async def find(self, training_id: str, owner: str) -> Document | None:
         """The training with this id, if it is the owner's."""
@@ -111,10 +126,19 @@ class Trainings:
         if await self._collection.find_one(mine, {"_id": True}, session=session) is None:
             raise LeaseLost(document["_id"])
 
-    async def close(self, holder: str, training_id: str) -> None:
-        """Nothing is left to do for a training that has ended: nobody takes it over."""
-        mine = {"_id": training_id, "_holder": holder}
-        await self._collection.update_one(mine, {"$set": {"_open": False}})
+    async def close(self, holder: str, training_id: str, last: Callable[[Session], Awaitable[None]]) -> None:
+        """Nothing is left to do for a training that has ended: nobody takes it over.
+
+        What `last` writes is written with it, once for each training; it may be called again after a conflict.
+        """
+        mine = {"_id": training_id, "_holder": holder, "_open": True}
+
+        async def write(session: Session) -> None:
+            closed = await self._collection.update_one(mine, {"$set": {"_open": False}}, session=session)
+            if closed.matched_count:
+                await last(session)
+
+        await self._database.run_in_transaction(write)
 
     async def address(self, *, key: str | None = None, training_id: str | None = None) -> str | None:
         """Where the process is reached that drives the open training with this participant's key, or this id."""

@@ -70,30 +70,44 @@ class Driver:
         self.training = training
         self.updates: dict[str, tuple[int, int]] = {}
         self._tools = tools
-        self._inbox: asyncio.Queue[events.Event] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[events.Event, asyncio.Event]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._latest: dict[str, asyncio.Task[None]] = {}
         self.put(events.Resumed())
 
     def put(self, event: events.Event) -> None:
         """Let something happen to the training, soon."""
-        self._inbox.put_nowait(event)
+        self._inbox.put_nowait((event, asyncio.Event()))
+
+    async def settle(self, event: events.Event) -> None:
+        """Let something happen to the training, and return once it has and is written."""
+        handled = asyncio.Event()
+        self._inbox.put_nowait((event, handled))
+        await handled.wait()
 
     async def run(self) -> None:
         """Return when the training has ended and its clients are told, or another server has taken it over."""
         try:
-            await self._handle(await self._inbox.get())
+            await self._take()
             while not self.training.terminal:
-                await self._handle(await self._inbox.get())
+                await self._take()
             # Among them is work that the end has cancelled, which must not end the rest.
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            close = self._tools.trainings.close
-            await self._guard(partial(close, self._tools.holder.name, self.training.training_id))
+            await self._guard(self._close)
         except LeaseLost:
             _log.warning("training %s is driven elsewhere now", self.training.training_id)
         finally:
             self._cancel_tasks()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _take(self) -> None:
+        event, handled = await self._inbox.get()
+        await self._handle(event)
+        handled.set()
+
+    async def _close(self) -> None:
+        record = partial(self._tools.results.record, self.training)
+        await self._tools.trainings.close(self._tools.holder.name, self.training.training_id, record)
 
     async def _handle(self, event: events.Event) -> None:
         step = advance(self.training, event, self._tools.clock.now())

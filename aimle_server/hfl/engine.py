@@ -6,6 +6,8 @@ leases run out, and another goes on from the last committed round.
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,7 +16,7 @@ from pymongo.errors import PyMongoError
 from aimle_server.hfl.driver import Driver, Tools
 from aimle_server.hfl.events import Event
 from aimle_server.hfl.training import Participant, Training
-from ml_repository.database import translate
+from ml_repository.database import Session, translate
 from sbi.errors import NotFound
 
 _log = logging.getLogger("aimle.hfl")
@@ -72,20 +74,34 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if held:
-            await self._tools.trainings.release(self._tools.holder.name, held, self._tools.clock.now())
+            await self._release(held)
 
-    async def begin(self, training: Training) -> None:
-        """Store a new training and drive it."""
+    async def _release(self, held: Sequence[str]) -> None:
+        try:
+            await self._tools.trainings.release(self._tools.holder.name, held, self._tools.clock.now())
+        except PyMongoError as error:
+            if translate(error) is None:
+                raise
+            _log.warning("the database does not answer; leases run out by themselves")
+
+    async def begin(self, training: Training, reserve: Callable[[Session], Awaitable[None]]) -> None:
+        """Store a new training together with the place for its result that `reserve` makes, and drive it."""
         now = self._tools.clock.now()
-        await self._tools.trainings.add(training.to_document(), self._tools.holder, self._until(now), now)
+        until = self._until(now)
+        await self._tools.trainings.add(training.to_document(), self._tools.holder, until, now, reserve)
         self._drive(training)
 
-    def tell(self, training_id: str, event: Event) -> bool:
-        """Let something happen to a training; False if it is not driven here."""
+    async def tell(self, training_id: str, event: Event) -> bool:
+        """Let something happen to a training; True once it has and is written, False if it is not driven here."""
         driver = self._drivers.get(training_id)
-        if driver:
-            driver.put(event)
-        return driver is not None
+        if driver is None:
+            return False
+        handled = asyncio.create_task(driver.settle(event))
+        try:
+            await asyncio.wait([handled, self._tasks[training_id]], return_when=asyncio.FIRST_COMPLETED)
+            return handled.done()
+        finally:
+            handled.cancel()
 
     async def wait(self, training_id: str, seconds: float) -> None:
         """Return when a training that is driven here has ended, or after that many seconds."""

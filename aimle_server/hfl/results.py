@@ -8,6 +8,7 @@ from typing import Any
 
 from aimle_server.hfl.round_files import RoundFiles, sha256_of
 from aimle_server.hfl.training import Training
+from ml_repository.database import Session
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.registrations import Registrations
 
@@ -35,11 +36,14 @@ class Results:
         )
 
     async def clean_up(self, training: Training) -> None:
-        """After the end: no files, no place for a model that was not made, every client's record kept."""
+        """After the end: no files, no place for a model that was not made; doing it twice changes nothing."""
         if training.finish is None:
             await self._artifacts.abandon(training.output_model_id)
         await self._files.remove(training)
-        await self._registrations.record_participation(participation(training))
+
+    async def record(self, training: Training, session: Session) -> None:
+        """Add the training to its clients' records; whoever does it twice counts it twice."""
+        await self._registrations.record_participation(participation(training), session)
 
 
 def observed_perf(metrics: Mapping[str, float]) -> dict[str, Any] | None:

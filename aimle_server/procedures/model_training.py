@@ -6,6 +6,7 @@ from the start.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from aimle_server.hfl.members import MOST_PARTICIPANTS
@@ -14,6 +15,7 @@ from aimle_server.hfl.training import QuorumRule, Training
 from aimle_server.procedures.schedule import OperationalSchedule
 from aimle_server.settings import Hfl
 from ml_repository.client_sets import ClientSets
+from ml_repository.database import Session
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.model_record import StoredModel
@@ -25,6 +27,9 @@ from sbi.errors import Forbidden, InvalidRequest, NotFound, NotSupported
 from schemas.hfl_management import TrainingProfile
 
 _PROFILE = TrainingProfile()
+
+Reserve = Callable[[Session], Awaitable[None]]
+"""Makes the place for a training's result."""
 
 
 class FirstModel(NamedTuple):
@@ -39,7 +44,7 @@ class ModelTraining:
     """Takes training requests.
 
     Args:
-        begin: stores a training and drives it.
+        begin: stores a training together with the place for its result, and drives it.
         check_uri: raises ValueError for an address that must not be called.
         new_id: makes identifiers.
         defaults: settings for what request and profile leave open.
@@ -52,7 +57,7 @@ class ModelTraining:
         client_sets: ClientSets,
         profiles: TrainingProfiles,
         outputs: ModelArtifacts,
-        begin: Callable[[Training], Awaitable[None]],
+        begin: Callable[[Training, Reserve], Awaitable[None]],
         check_uri: Callable[[str], None],
         new_id: Callable[[], str],
         defaults: Hfl,
@@ -76,18 +81,15 @@ class ModelTraining:
             InvalidRequest: attributes are missing or contradict each other; NotSupported: vertical FL;
             NotFound, Conflict, Forbidden: the model is not there, in training, or not for training.
         """
-        training = await self.plan(caller, body, profile)
-        try:
-            await self._begin(training)
-        except BaseException:
-            await self._outputs.abandon(training.output_model_id)
-            raise
+        training, base = await self._plan(caller, body, profile)
+        reserve = partial(self._outputs.reserve, caller.subject, base, training.output_model_id)
+        await self._begin(training, reserve)
         return {"trainingId": training.training_id, "modelId": training.model_id}
 
-    async def plan(
-        self, caller: Caller, body: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None
-    ) -> Training:
-        """The training that a request asks for, with the place for its result reserved, and not begun."""
+    async def _plan(
+        self, caller: Caller, body: Mapping[str, Any], otherwise: Mapping[str, Any] | None
+    ) -> tuple[Training, StoredModel | None]:
+        """The training that a request asks for, and the model that it begins with if that is known here."""
         _check_type(body)
         self._check(body)
         members = await self._members(caller, body)
@@ -115,8 +117,7 @@ class ModelTraining:
                 round_timeout=profile["roundTimeout"],
             ),
         )
-        await self._outputs.reserve(caller.subject, first.stored, training.output_model_id)
-        return training
+        return training, first.stored
 
     def _check(self, body: Mapping[str, Any]) -> None:
         """What Table 8.3.3.1-1 and its notes demand."""

@@ -7,7 +7,7 @@ others go on. STOP may be repeated. The API has no address for status reports, s
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -51,7 +51,8 @@ class ServiceOperations:
     """Starts and stops operations.
 
     Args:
-        tell: lets something happen to a training; False if this server does not drive it.
+        tell: lets something happen to a training, so that a crash does not undo it; False if this server does not
+            drive it.
         server_id: who asks the clients, `aimleServerId`.
     """
 
@@ -61,7 +62,7 @@ class ServiceOperations:
         client_sets: ClientSets,
         trainings: Trainings,
         clients: OperatedClients,
-        tell: Callable[[str, Event], bool],
+        tell: Callable[[str, Event], Awaitable[bool]],
         clock: Clock,
         new_id: Callable[[], str],
         server_id: str,
@@ -126,7 +127,7 @@ class ServiceOperations:
             event = Continued(clients, _stop_conditions(modes) if modes else None)
         elif clients >= everyone:
             event = Cancelled("the VAL server stopped the operation")
-        if not self._tell(training_id, event):
+        if not await self._tell(training_id, event):
             raise DrivenElsewhere(training_id)
 
     async def _task(self, task_id: str, clients: Sequence[str], body: Wire) -> None:

@@ -317,6 +317,7 @@ def test_without_a_crash(undisturbed: dict[str, Outcome]) -> None:
 
 
 CRASHES = [
+    ("COMPLETED", "before", "REQUESTED", 1),
     ("COMPLETED", "after", "REQUESTED", 1),
     ("COMPLETED", "before", "SELECTING", 1),
     ("COMPLETED", "after", "SELECTING", 1),
@@ -340,10 +341,13 @@ CRASHES = [
     ("COMPLETED", "after", "COMPLETED", 1),
     ("COMPLETED", "before", "forgetting", 1),
     ("COMPLETED", "before", "forgetting", 3),
+    ("COMPLETED", "before", "closing", 1),
     ("COMPLETED", "after", "closing", 1),
     ("FAILED", "before", "FAILED", 1),
     ("FAILED", "after", "FAILED", 1),
+    ("FAILED", "before", "closing", 1),
     ("SECOND-TRY", "after", "ROUND_RUNNING", 1),
+    ("CANCELLED", "before", "storing", 1),
     ("CANCELLED", "after", "storing", 1),
     ("CANCELLED", "before", "CANCELLED", 1),
     ("CANCELLED", "after", "CANCELLED", 1),

@@ -6,8 +6,7 @@ leases run out, and another goes on from the last committed round.
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import pymongo
 from motor.motor_asyncio import (
     AsyncIOMotorClient,
     AsyncIOMotorClientSession,
@@ -39,8 +38,6 @@ Collection = AsyncIOMotorCollection[Document]
 Session = AsyncIOMotorClientSession
 
 PING_SECONDS = 2.0
-ABORT_SECONDS = 0.5
-"""For telling the database that a transaction is off; it finds out by itself where it cannot be told."""
 
 _PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 _TRANSIENT = "TransientTransactionError"
@@ -88,15 +85,8 @@ class Database:
         Nothing is repeated: a conflict with another writer surfaces as the driver's error, for which
         `translate` has a name. Where the block may run twice, `run_in_transaction` does better.
         """
-        async with await self.client.start_session() as session:
-            session.start_transaction()
-            try:
-                yield session
-            except BaseException:
-                with pymongo.timeout(ABORT_SECONDS):
-                    await session.abort_transaction()
-                raise
-            await session.commit_transaction()
+        async with await self.client.start_session() as session, session.start_transaction():
+            yield session
 
     async def run_in_transaction(self, callback: Callable[[Session], Awaitable[T]]) -> T:
         """What `callback(session)` returns, once its writes are committed.

@@ -15,8 +15,8 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from bson import ObjectId
 from pymongo import ASCENDING, IndexModel
@@ -24,6 +24,7 @@ from pymongo import ASCENDING, IndexModel
 from ml_repository.database import Database, Document, Session
 from sbi.clock import Clock
 from sbi.errors import NotFound, Unavailable
+from sbi.hashed_file import appending, opened
 
 CHUNK_BYTES = 2 << 20
 
@@ -151,7 +152,7 @@ class Artifacts:
 
     async def _write(self, file: ObjectId, name: str, path: Path, sha256: str) -> int:
         digest, size, number = hashlib.sha256(), 0, 0
-        with await asyncio.to_thread(path.open, "rb") as source:
+        with opened(path) as source:
             while data := await asyncio.to_thread(_read_hashed, source, digest):
                 await self._chunks.insert_one({"files_id": file, "n": number, "data": data})
                 size, number = size + len(data), number + 1
@@ -186,20 +187,14 @@ class Artifacts:
         await self._garbage.insert_one(entry, session=session)
 
     async def _copy(self, artifact: Artifact, path: Path) -> None:
-        digest = hashlib.sha256()
-        with await asyncio.to_thread(path.open, "xb") as target:
+        async with appending(path, 0) as target:
             async for data in self.read(artifact):
-                await asyncio.to_thread(_write_hashed, target, digest, data)
-        if digest.hexdigest() != artifact.sha256:
+                await target.append(data)
+        if target.sha256 != artifact.sha256:
             raise CorruptArtifact(f"the stored bytes of {artifact.id} are not those of their digest")
 
 
-def _read_hashed(source: BinaryIO, digest: "hashlib._Hash") -> bytes:
+def _read_hashed(source: FileIO, digest: "hashlib._Hash") -> bytes:
     data = source.read(CHUNK_BYTES)
     digest.update(data)
     return data
-
-
-def _write_hashed(target: BinaryIO, digest: "hashlib._Hash", data: bytes) -> None:
-    digest.update(data)
-    target.write(data)

@@ -1,4 +1,4 @@
-"""A file that grows by appending and knows its SHA-256, written outside the event loop."""
+"""Files that are read and written outside the event loop; one that grows by appending knows its SHA-256."""
 
 import asyncio
 import fcntl
@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -43,6 +44,17 @@ class HashedFile:
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         self.size += len(data)
+
+
+def opened(path: Path) -> FileIO:
+    """The file at `path`, for reading.
+
+    Opened in the loop: what a thread opens is lost, and stays open, when its caller is cancelled meanwhile.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    return FileIO(path)
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ goes on with half a file is sure that it is the same one.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import closing
 from io import FileIO
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from aiohttp import hdrs, web
 
 from sbi.digests import REPR_DIGEST, etag, repr_digest, sha256_of
 from sbi.errors import NotFound
-from sbi.hashed_file import BLOCK
+from sbi.hashed_file import BLOCK, opened
 from sbi.problems import problem_response
 
 Source = Callable[[int, int], AsyncIterator[bytes]]
@@ -66,10 +65,10 @@ async def send_file(
         NotFound: there is no such file.
     """
     try:
-        file = await asyncio.to_thread(path.open, "rb", buffering=0)
+        file = opened(path)
     except FileNotFoundError as error:
         raise NotFound("this file is no longer here") from error
-    with closing(file):
+    with file:
         sha256 = await asyncio.to_thread(sha256_of, file)
         size = file.seek(0, 2)
         return await send(request, lambda start, stop: _read(file, start, stop), size, sha256, headers)

@@ -6,7 +6,6 @@ with `Content-Range`.
 """
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from aiohttp import hdrs
 
 from sbi.clock import Clock
 from sbi.digests import sha256_of
-from sbi.hashed_file import BLOCK, HashedFile, appending, undisturbed
+from sbi.hashed_file import BLOCK, HashedFile, appending, opened, undisturbed
 from sbi.partial import Partial, Version
 from sbi.patience import (
     COME_AGAIN,
@@ -188,7 +187,7 @@ async def upload(
         TransferError: interrupted too often.
         FileNotFoundError: there is no such file.
     """
-    with closing(await undisturbed(path.open, "rb", buffering=0)) as file:
+    with opened(path) as file:
         sending = Sending(
             session, url, file, await undisturbed(sha256_of, file), dict(headers or {}), progress
         )

@@ -167,6 +167,18 @@ class TestUpload:
         assert sum(sent > MIB for sent in proxy.sent_up) >= 3
         assert sum(proxy.sent_up) < LARGE + 3 * UNDER_WAY
 
+    async def test_a_cancelled_upload_leaves_no_file_open(
+        self, site: Site, session: aiohttp.ClientSession, model: Path
+    ) -> None:
+        """Wherever a caller gives up, its file is closed; else the interpreter would warn, and fail this test."""
+        for turns in range(30):
+            sending = asyncio.create_task(upload(session, site.url, model))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+
     async def test_an_upload_goes_on_after_the_server_restarted(
         self, site: Site, proxy: Proxy, session: aiohttp.ClientSession, large: Path, tmp_path: Path
     ) -> None:

@@ -2,6 +2,10 @@
 
 Whatever names the driver's own classes for connections, sessions and transactions is here, so that a change
 of driver (Motor ends in 2027, PyMongo's asyncio API follows it) is a change of this module.
+
+Outside a transaction, no `update_many` and `delete_many` on a collection that transactions write: the embedded
+database keeps the collection locked while such a write waits for a transaction, which then waits for the lock.
+Inside one, the write fails at once and is repeated; writes of one document let go while they wait.
 """
 
 import asyncio

@@ -94,6 +94,7 @@ class Outbox:
     """The messages and leases in the database; `clock` tells when something is due."""
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
+        self._database = database
         self._messages = database[MESSAGES]
         self._leases = database[LEASES]
         self._clock = clock or Clock()
@@ -167,7 +168,7 @@ class Outbox:
             "sequence": {"$gt": head.sequence},
             "due": {"$lte": now},
         }
-        await self._messages.update_many(behind, {"$set": {"due": now + PARKED}})
+        await self._change_all(behind, {"due": now + PARKED})
 
     async def delivered(self, message: Message) -> None:
         """Forget a message that its target has taken."""
@@ -200,10 +201,9 @@ class Outbox:
         """Try every dead letter anew; how many there were."""
         now = self._clock.now()
         dead = {"died": {"$gt": now - DEAD_LETTERS_KEPT}}
-        result = await self._messages.update_many(dead, {"$set": _untried(now)})
-        return result.matched_count
+        return await self._change_all(dead, _untried(now))
 
-    async def drop(self, stream: str, session: Session | None = None) -> None:
+    async def drop(self, stream: str, session: Session) -> None:
         """Forget a stream with its dead letters: nobody wants its messages any more."""
         await self._messages.delete_many({"stream": stream}, session=session)
 
@@ -217,6 +217,12 @@ class Outbox:
     async def _first(self, query: Document) -> Pending | None:
         found = await self._messages.find(query).sort("sequence", 1).limit(1).to_list(None)
         return _pending(found[0]) if found else None
+
+    async def _change_all(self, query: Document, changes: Document) -> int:
+        async def write(session: Session) -> int:
+            return (await self._messages.update_many(query, {"$set": changes}, session=session)).matched_count
+
+        return await self._database.run_in_transaction(write)
 
     async def _set(self, message: Message, changes: Document) -> None:
         await self._messages.update_one({"_id": message.id}, {"$set": changes})

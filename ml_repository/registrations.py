@@ -40,6 +40,7 @@ class Registrations:
     """The client registrations of one database."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._documents = database[COLLECTION]
 
     async def register(self, document: Document, now: datetime) -> bool:
@@ -118,8 +119,11 @@ class Registrations:
 
     async def remove_expired(self, now: datetime) -> int:
         """Clean up; the number of registrations removed."""
-        result = await self._documents.delete_many(expired(now))
-        return result.deleted_count
+
+        async def remove(session: Session) -> int:
+            return (await self._documents.delete_many(expired(now), session=session)).deleted_count
+
+        return await self._database.run_in_transaction(remove)
 
 
 def tag(kind: str, value: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from ml_repository.database import Database, Document, Session
 from ml_repository.outbox import Message, Outbox
@@ -158,10 +158,11 @@ class Trainings:
         return claimed
 
     async def renew(self, holder: str, training_ids: Sequence[str], until: datetime) -> None:
-        """Hold these a while longer, in one write."""
-        await self._collection.update_many(
-            {"_id": {"$in": list(training_ids)}, "_holder": holder}, {"$set": {"_lease_until": until}}
-        )
+        """Hold these a while longer, in one command."""
+        change = {"$set": {"_lease_until": until}}
+        renewals = [UpdateOne({"_id": each, "_holder": holder}, change) for each in training_ids]
+        if renewals:
+            await self._collection.bulk_write(renewals, ordered=False)
 
     async def release(self, holder: str, training_ids: Sequence[str], now: datetime) -> None:
         """Let another server take these over at once."""

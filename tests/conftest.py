@@ -24,5 +24,7 @@ async def database(mongo_url: str) -> AsyncIterator[Database]:
     """An empty database, dropped when the test is over."""
     connection = await connect(mongo_url, f"test_{uuid.uuid4().hex}")
     yield connection
+    # A server that was killed may have left a transaction, for which dropping would wait.
+    await connection.client.admin.command("killAllSessions", [])
     await connection.client.drop_database(connection.db.name)
     await connection.close()

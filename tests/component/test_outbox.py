@@ -503,12 +503,15 @@ async def test_enqueuing_twice_is_harmless(
     assert numbers(listener) == [0]
 
 
-async def test_a_dropped_stream_sends_nothing(outbox: Outbox, dispatch: MakeDispatcher) -> None:
+async def test_a_dropped_stream_sends_nothing(
+    outbox: Outbox, database: Database, dispatch: MakeDispatcher
+) -> None:
     """After an unsubscription nothing of the stream is left; its neighbour is untouched."""
     async with Listener() as target:
         await outbox.enqueue(messages(target.url("/dropped"), 3))
         await outbox.enqueue(messages(target.url("/kept"), 1, "sub:1"))
-        await outbox.drop("sub")
+        async with database.transaction() as session:
+            await outbox.drop("sub", session)
         await dispatch()
         await empty(outbox, "sub:1")
         assert [request.path for request in target.received] == ["/kept"]

@@ -16,6 +16,7 @@ again after kill -9 of the server, of the supervisor or of the database itself, 
 With `sync=False` WiredTiger keeps the end of its log in memory: still nothing is lost when the server is
 killed (its database then stops in good order), but when the database itself is killed the last 50 ms or so of
 acknowledged writes are gone. On disks with a slow flush that is the price for a multiple of the small writes.
+A database that ends by itself, whyever, is started again; until it answers it is away like any other.
 
 Under systemd use `KillMode=mixed`: otherwise the database gets SIGTERM at the same moment as the server,
 which still has something to write. A terminal's Ctrl-C reaches the server only.
@@ -25,7 +26,6 @@ import asyncio
 import contextlib
 import fcntl
 import importlib.util
-import math
 import os
 import re
 import signal
@@ -96,6 +96,7 @@ class EmbeddedDatabase:
             port = _free_port()
             self._process = self._spawn(port, self._lock)
             await self._until_it_answers(port)
+            self._keep_alive()
         except BaseException:
             await self.stop()
             raise
@@ -120,11 +121,6 @@ class EmbeddedDatabase:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    async def wait(self) -> None:
-        """Return when the database has ended, which without `stop` is a failure: its reason is in db.log."""
-        if self._process is not None:
-            await _ended(self._process, math.inf, poll=0.5)
 
     def _spawn(self, port: int, lock: int) -> subprocess.Popen[bytes]:
         """The supervisor, in a session of its own, which runs the database."""
@@ -163,6 +159,12 @@ class EmbeddedDatabase:
         raise EmbeddedDatabaseError(
             f"the database {what}; the end of {self._dir / 'db.log'}:\n{self._log_tail()}"
         )
+
+    def _keep_alive(self) -> None:
+        """The supervisor starts it again, on the same port, when it ends without having been told to."""
+        assert self._process is not None  # noqa: S101 - called right after it was made
+        assert self._process.stdin is not None  # noqa: S101 - it was made with a pipe
+        os.write(self._process.stdin.fileno(), b"1")
 
     def _log_tail(self) -> str:
         return (self._dir / "db.log").read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
@@ -216,11 +218,11 @@ def _owner(state: str) -> bytes:
     return f"process {os.getpid()} {state}\n".encode()
 
 
-async def _ended(process: subprocess.Popen[bytes], seconds: float, poll: float = _POLL_SECONDS) -> int | None:
+async def _ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
     """The exit code, or None when it still runs after so many seconds."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells of it
-        await asyncio.sleep(poll)
+        await asyncio.sleep(_POLL_SECONDS)
     return process.poll()
 
 

@@ -9,6 +9,14 @@ import pytest
 
 from ml_repository.database import Database, connect
 from ml_repository.embedded import EmbeddedDatabase
+from tests import support_commands
+
+support_commands.record()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What judges the other tests comes after them."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,12 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pymongo.errors import DuplicateKeyError
 
 from aimle_client.http import Connection, open_session
 from aimle_client.testing import RunningServer
@@ -15,13 +16,13 @@ from aimle_client.val import ANY_MODEL, TrainingProfile, ValServer, model_criter
 from aimle_server.hfl.training import Training
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.settings import Hfl
-from ml_repository.database import Database
+from ml_repository.database import Database, Session
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.repository import Repository
+from ml_repository.trainings import Holder
 from sbi.auth import Caller
 from sbi.clock import Clock
-from sbi.errors import Unavailable
 from tests.support import ManualClock, eventually
 from tests.support_val import PARAMETERS, SERVICE, criteria, serving, ues, val_server
 
@@ -215,7 +216,7 @@ async def test_requirements_that_no_model_can_be_trained_for(ask: Asking) -> Non
 
 
 async def test_a_training_that_cannot_be_stored(database: Database) -> None:
-    """Where the training itself does not get into the database, the place for its result goes again."""
+    """Where the training itself does not get into the database, neither does the place for its result."""
     clock, caller = ManualClock(), Caller("val-1", frozenset())
     stores = await Repository.open(database, clock, lambda: secrets.token_urlsafe(16))
     places = ModelArtifacts(
@@ -229,9 +230,9 @@ async def test_a_training_that_cannot_be_stored(database: Database) -> None:
         repository_id="r",
     )
 
-    async def broken(_: Training) -> None:
-        assert await database["models"].count_documents({}) == 1
-        raise Unavailable("the database is away")
+    async def begin(training: Training, reserve: Callable[[Session], Awaitable[None]]) -> None:
+        holder, now = Holder("h", ""), clock.now()
+        await stores.trainings.add(training.to_document(), holder, now, now, reserve)
 
     procedure = ModelTraining(
         stores.models,
@@ -239,15 +240,19 @@ async def test_a_training_that_cannot_be_stored(database: Database) -> None:
         stores.client_sets,
         stores.profiles,
         places,
-        broken,
+        begin,
         lambda _: None,
         lambda: "t-1",
         Hfl(),
     )
     elsewhere = {"modelInf": {"mlModelLoc": {"uri": "http://models.example/m"}}}
-    with pytest.raises(Unavailable):
+    await database["trainings"].insert_one({"_id": "t-1"})
+    with pytest.raises(DuplicateKeyError):
         await procedure.request(caller, GOOD | elsewhere)
-    assert await database["models"].count_documents({}) == 0
+    assert await database["models"].count_documents({}) == await database["storages"].count_documents({}) == 0
+    await database["trainings"].delete_one({"_id": "t-1"})
+    await procedure.request(caller, GOOD | elsewhere)
+    assert await database["models"].count_documents({}) == 1
 
 
 async def test_status_is_the_owners(ask: Asking) -> None:

@@ -223,7 +223,7 @@ class _Server:
 
     def _tools(self) -> Tools:
         return Tools(
-            holder=Holder(_new_id(), self.settings.peer_url),
+            holder=Holder(self.repository.database.process, self.settings.peer_url),
             clock=self.clock,
             trainings=self.repository.trainings,
             dispatcher=self.dispatcher,

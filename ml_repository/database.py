@@ -10,9 +10,12 @@ Inside one, the write fails at once and is repeated; writes of one document let 
 
 import asyncio
 import random
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from motor.motor_asyncio import (
@@ -21,7 +24,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
 )
-from pymongo import IndexModel
+from pymongo import ASCENDING, IndexModel
 from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
@@ -43,6 +46,16 @@ Session = AsyncIOMotorClientSession
 
 PING_SECONDS = 2.0
 
+_SESSIONS = "sessions"
+_DAY = 24 * 3600
+
+INDEXES: Mapping[str, Sequence[IndexModel]] = {
+    _SESSIONS: [
+        IndexModel([("process", ASCENDING)]),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=2 * _DAY),
+    ]
+}
+
 _PAUSES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 _TRANSIENT = "TransientTransactionError"
 _UNREACHABLE = (ConnectionFailure, NetworkTimeout, WaitQueueTimeoutError, ExecutionTimeout, WTimeoutError)
@@ -55,10 +68,13 @@ class Database:
     Attributes:
         client: the driver's client, shared by everything in this process.
         db: the database; `db["models"]` is a collection.
+        process: names this process among those that share the database.
     """
 
     client: Client
     db: "AsyncIOMotorDatabase[Document]"
+    process: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    _noted: dict[bytes, float] = field(default_factory=dict)
 
     def __getitem__(self, collection: str) -> Collection:
         """A collection by its name."""
@@ -89,8 +105,30 @@ class Database:
         Nothing is repeated: a conflict with another writer surfaces as the driver's error, for which
         `translate` has a name. Where the block may run twice, `run_in_transaction` does better.
         """
-        async with await self.client.start_session() as session, session.start_transaction():
-            yield session
+        async with await self.client.start_session() as session:
+            await self._note(session)
+            async with session.start_transaction():
+                yield session
+
+    async def _note(self, session: Session) -> None:
+        """Make the session known to `end_transactions_of`. The driver uses a few again and again."""
+        session_id: Any = session.session_id  # a property, whatever Motor's annotation says
+        name = session_id["id"]
+        if self._noted.get(name, 0) < time.monotonic():
+            entry = {"process": self.process, "at": datetime.now(UTC)}
+            await self.db[_SESSIONS].replace_one({"_id": name}, entry, upsert=True)
+            self._noted[name] = time.monotonic() + _DAY
+
+    async def end_transactions_of(self, process: str) -> None:
+        """Abort what another process has left open.
+
+        One that is killed inside a transaction leaves it to the database, which keeps everybody else from those
+        documents for a minute (`transactionLifetimeLimitSeconds`). Transactions of a process that lives after all
+        fail, and `run_in_transaction` repeats them.
+        """
+        sessions = await self.db[_SESSIONS].find({"process": process}).to_list(None)
+        if sessions:
+            await self.client.admin.command("killSessions", [{"id": each["_id"]} for each in sessions])
 
     async def run_in_transaction(self, callback: Callable[[Session], Awaitable[T]]) -> T:
         """What `callback(session)` returns, once its writes are committed.

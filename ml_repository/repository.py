@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
+from ml_repository import database as connection
 from ml_repository import discards, models, oauth_clients, outbox, registrations, storages, trainings
 from ml_repository.artifacts import INDEXES as ARTIFACT_INDEXES
 from ml_repository.artifacts import Artifacts
@@ -21,6 +22,7 @@ from sbi.clock import Clock
 
 INDEXES = {
     **ARTIFACT_INDEXES,
+    **connection.INDEXES,
     **discards.INDEXES,
     **models.INDEXES,
     **oauth_clients.INDEXES,

@@ -34,7 +34,7 @@ class Holder:
     """A process that drives trainings.
 
     Attributes:
-        name: no other process has it.
+        name: the process, as `Database.process` has it.
         address: apiRoot under which the other processes of the deployment reach it.
     """
 
@@ -149,8 +149,11 @@ class Trainings:
     async def claim(self, holder: Holder, now: datetime, until: datetime, limit: int) -> list[Document]:
         """Take over open trainings whose lease has run out; returns those that this call got."""
         claimed = []
-        cursor = self._collection.find({"_open": True, "_lease_until": {"$lt": now}}).limit(limit)
-        async for document in cursor:
+        found = self._collection.find({"_open": True, "_lease_until": {"$lt": now}}).limit(limit)
+        documents = await found.to_list(limit)
+        for process in {document["_holder"] for document in documents}:
+            await self._database.end_transactions_of(process)
+        for document in documents:
             guard = {"_id": document["_id"], "_lease_until": document["_lease_until"]}
             taken = await self._collection.update_one(guard, {"$set": holder.fields(until)})
             if taken.matched_count:

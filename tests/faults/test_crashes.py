@@ -6,10 +6,7 @@ Only the server dies. Its clients and the VAL server are in the test's process, 
 
 import asyncio
 import contextlib
-import os
 import random
-import signal
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -27,11 +24,11 @@ from aimle_client.ue import AimleClient
 from aimle_client.val import Objective, TrainingProfile, ValServer
 from ml_repository.database import Database, connect
 from tests.support import Listener, eventually
+from tests.support_process import Server
 from tests.support_training import ADAM, SERVICE, START, Pull, hears_nothing_more, ues
 
 pytestmark = pytest.mark.faults
 
-CRASHING = str(Path(__file__).with_name("crashing_server.py"))
 PROFILE = TrainingProfile(**ADAM, learning_rate=0.5, seed=3)  # type: ignore[arg-type]
 STORIES = {
     "COMPLETED": Objective(max_epochs=2),
@@ -41,68 +38,6 @@ STORIES = {
 }
 """By their ends. CANCELLED ends in the second round, in which the clients wait for the VAL server to do that; in
 SECOND-TRY all clients fail when they are asked for the first time."""
-
-
-@dataclass
-class Server:
-    """`aimle-server run` in a process of its own, again and again on the same port."""
-
-    folder: Path
-    environment: Mapping[str, str]
-    port: int = 0
-    process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        """Its apiRoot."""
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self, *crash: str, data: str = "data") -> None:
-        """Return when it answers; `crash` are arguments of `crashing_server.py`."""
-        command = [CRASHING, *crash] if crash else ["-m", "aimle_server"]
-        with (self.folder / "log").open("a") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *command, "run", "--port", str(self.port), "--data-dir", data),
-                cwd=self.folder,
-                env=self.environment,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-        assert self.process.stdout is not None
-        line = (await self.process.stdout.readline()).decode()
-        assert line.startswith("aimle-server is ready"), (self.folder / "log").read_text()
-        self.port = int(line.rpartition(":")[2])
-
-    async def has_died(self) -> None:
-        """Return when it has killed itself."""
-        assert self.process is not None
-        async with asyncio.timeout(20):
-            await self.process.communicate()
-        assert self.process.returncode == -signal.SIGKILL
-
-    async def kill(self) -> None:
-        """SIGKILL, as by the kernel or a power cut."""
-        assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        await self.process.communicate()
-
-    @classmethod
-    def on(cls, folder: Path, url: str, database: Database) -> "Server":
-        """A server for this database that takes every request and soon takes over what nobody drives."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")}
-        return cls(
-            folder,
-            clean
-            | {
-                "AIMLE_DATABASE_URL": url,
-                "AIMLE_DATABASE_NAME": database.db.name,
-                "AIMLE_AUTH_INSECURE_NO_AUTH": "true",
-                "AIMLE_HFL_LEASE": "0.5",
-                "AIMLE_OUTBOX_TIMEOUT": "0.3",  # a dead process keeps its streams for three times as long
-                "AIMLE_OUTBOX_BACKOFF": "0.1",
-            },
-        )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Participant:
         server: apiRoot of its AIMLE server.
         name: its AIMLE client id.
         operations: bodies of START and STOP, in order.
-        subscription: the HflTrngSub as it stands; None: none, or withdrawn.
+        subscriptions: by their paths, each HflTrngSub as it stands.
+        granted: paths of all subscriptions that there ever were.
         rounds: how often it was asked for a round.
     """
 
@@ -33,10 +34,16 @@ class Participant:
     name: str
     session: aiohttp.ClientSession
     operations: list[Any] = field(default_factory=list)
-    subscription: dict[str, Any] | None = None
+    subscriptions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    granted: list[str] = field(default_factory=list)
     rounds: int = 0
     uri: str = ""
     registration: str = ""
+
+    @property
+    def subscription(self) -> dict[str, Any] | None:
+        """The latest HflTrngSub; None: there is none, or none any more."""
+        return next(reversed(self.subscriptions.values()), None)
 
     @property
     def model_url(self) -> str:
@@ -104,20 +111,22 @@ class Participant:
         return web.json_response({"servOpId": body["servOpId"], "servOpModeStatus": body["servOpMode"]})
 
     async def _subscribe(self, request: web.Request) -> web.Response:
-        self.subscription = await request.json()
+        path = f"{request.path}/{len(self.granted) + 1}"
+        self.granted.append(path)
+        self.subscriptions[path] = await request.json()
         self.rounds += 1
-        return web.json_response(self.subscription, status=201, headers={"Location": f"{request.path}/1"})
+        return web.json_response(self.subscriptions[path], status=201, headers={"Location": path})
 
     async def _modify(self, request: web.Request) -> web.Response:
-        if self.subscription is None:
+        subscription = self.subscriptions.get(request.path)
+        if subscription is None:
             return web.Response(status=404)
-        self.subscription.update(json.loads(await request.text()))
+        subscription.update(json.loads(await request.text()))
         self.rounds += 1
-        return web.json_response(self.subscription)
+        return web.json_response(subscription)
 
-    async def _withdraw(self, _: web.Request) -> web.Response:
-        self.subscription = None
-        return web.Response(status=204)
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        return web.Response(status=204 if self.subscriptions.pop(request.path, None) else 404)
 
     def application(self) -> web.Application:
         """Its APIs."""
@@ -125,8 +134,8 @@ class Participant:
         app.router.add_post("/aimlec-cp/v1/participation", self._participation)
         app.router.add_post("/aimlec-serv-ops/v1/perform", self._perform)
         app.router.add_post("/aimlec-hfl-trng/v1/subscriptions", self._subscribe)
-        app.router.add_patch("/aimlec-hfl-trng/v1/subscriptions/1", self._modify)
-        app.router.add_delete("/aimlec-hfl-trng/v1/subscriptions/1", self._withdraw)
+        app.router.add_patch("/aimlec-hfl-trng/v1/subscriptions/{number}", self._modify)
+        app.router.add_delete("/aimlec-hfl-trng/v1/subscriptions/{number}", self._withdraw)
         return app
 
     async def register(self, **changes: Any) -> None:

@@ -6,6 +6,7 @@ round costs the database a few writes, however many clients take part.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -33,6 +34,12 @@ _log = logging.getLogger("aimle.hfl")
 
 DATABASE_PAUSE = 1.0
 """Seconds between attempts at what needs a database that does not answer."""
+
+NOTE_PAUSE = 0.1
+"""Seconds after which a granted subscription is written, with all that were granted meanwhile."""
+
+HANDING_OVER = 1.0
+"""Seconds that clients have, when a driver is stopped, to grant what they are being asked for."""
 
 Work = Callable[[], Awaitable[None]]
 """What is behind an effect; it may be done twice."""
@@ -71,6 +78,7 @@ class Driver:
         self.updates: dict[str, tuple[int, int]] = {}
         self._tools = tools
         self._inbox: asyncio.Queue[tuple[events.Event, asyncio.Event]] = asyncio.Queue()
+        self._unwritten = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._latest: dict[str, asyncio.Task[None]] = {}
         self.put(events.Resumed())
@@ -86,7 +94,10 @@ class Driver:
         await handled.wait()
 
     async def run(self) -> None:
-        """Return when the training has ended and its clients are told, or another server has taken it over."""
+        """Return when the training has ended and its clients are told, or another server has taken it over.
+
+        When cancelled, leave in the database what whoever goes on needs.
+        """
         try:
             await self._take()
             while not self.training.terminal:
@@ -96,6 +107,9 @@ class Driver:
             await self._guard(self._close)
         except LeaseLost:
             _log.warning("training %s is driven elsewhere now", self.training.training_id)
+        except asyncio.CancelledError:
+            await self._hand_over()
+            raise
         finally:
             self._cancel_tasks()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -105,11 +119,26 @@ class Driver:
         await self._handle(event)
         handled.set()
 
+    async def _hand_over(self) -> None:
+        """Write the subscriptions of this round: whoever goes on would make others beside them."""
+        if asking := self._latest.get("ask"):
+            await asyncio.wait([asking], timeout=HANDING_OVER)
+        while not self._inbox.empty():
+            event, _ = self._inbox.get_nowait()
+            if isinstance(event, events.Subscribed):
+                self.training = advance(self.training, event, self._tools.clock.now()).training
+                self._unwritten = True
+        if self._unwritten:
+            with contextlib.suppress(LeaseLost):
+                await self._save(replace(self.training, version=self.training.version + 1), [])
+
     async def _close(self) -> None:
         record = partial(self._tools.results.record, self.training)
         await self._tools.trainings.close(self._tools.holder.name, self.training.training_id, record)
 
     async def _handle(self, event: events.Event) -> None:
+        if isinstance(event, events.NoteDue) and self._unwritten:
+            await self._commit(self.training, ())
         step = advance(self.training, event, self._tools.clock.now())
         if step.training is self.training and not step.effects:
             return
@@ -117,6 +146,9 @@ class Driver:
             await self._commit(step.training, step.effects)
         else:
             self.training = step.training
+        if isinstance(event, events.Subscribed) and not self._unwritten:
+            self._unwritten = True
+            self._spawn(self._note, "note")
         if self.training.terminal:
             self._cancel_tasks()
         for effect in step.effects:
@@ -136,6 +168,7 @@ class Driver:
             TRANSITIONS.labels(training.state.value).inc()
             _log.info("training %s round %d: %s", training.training_id, training.round, training.state)
         self.training = training
+        self._unwritten = False
         if messages:
             self._tools.dispatcher.wake()
 
@@ -222,6 +255,10 @@ class Driver:
         await self._tools.files.prepare(training)
         await self._tools.asker.ask(training, participants, self.put)
 
+    async def _note(self) -> None:
+        await self._tools.clock.sleep(NOTE_PAUSE)
+        self.put(events.NoteDue())
+
     async def _wait(self, number: int, until: datetime) -> None:
         seconds = (until - self._tools.clock.now()).total_seconds()
         await self._tools.clock.sleep(max(0.0, seconds))
@@ -237,7 +274,10 @@ class Driver:
 
 
 def _durable(training: Training) -> tuple[object, ...]:
-    """What must be written when it changes; who reported what in a running round may be lost and asked again."""
+    """What must be written when it changes; who reported what in a running round may be lost and asked again.
+
+    Subscriptions are written too, but not one by one.
+    """
     return (
         training.state,
         training.round,

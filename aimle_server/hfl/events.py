@@ -37,6 +37,11 @@ class Subscribed:
 
 
 @dataclass(frozen=True)
+class NoteDue:
+    """Some time has passed since a client granted a subscription: it is time to write that."""
+
+
+@dataclass(frozen=True)
 class Reported:
     """A client's HFL training notification, its update (if any) already checked and on disk.
 
@@ -128,6 +133,7 @@ Event = (
     | Selected
     | SelectionFailed
     | Subscribed
+    | NoteDue
     | Reported
     | Errored
     | Offended

@@ -243,7 +243,8 @@ async def test_a_client_that_forgot_its_subscription(server: RunningServer, val:
     async with participants(server.url, "ue-1") as (client,):
         training = await begin(val, members=["ue-1"], objective=Objective())
         await client.asked()
-        first, client.subscription = client.notif_uri, None
+        first = client.notif_uri
+        client.subscriptions.clear()
         assert (await client.put(update(ONES), first.replace("notifications", "update")))[0] == 204
         assert await client.notify(first) == 204
         await client.asked(2)

@@ -26,11 +26,14 @@ class Point(NamedTuple):
 
 def _enters(state: str, *, finishing: bool = False) -> Point:
     """The write by which a training enters the state; AGGREGATING has two meanings."""
-    return Point(
-        Trainings,
-        "save",
-        lambda document: document["state"] == state and (document["finish"] is not None) >= finishing,
-    )
+    before: tuple[Any, bool] | None = None
+
+    def enters(document: Any) -> bool:
+        nonlocal before
+        earlier, before = before, (document["state"], document["finish"] is not None)
+        return before != earlier and before[0] == state and before[1] >= finishing
+
+    return Point(Trainings, "save", enters)
 
 
 def _artifact(kind: str) -> Point:
@@ -61,8 +64,9 @@ def crash(when: str, point: Point, turn: int) -> None:
 
     async def last(store: Any, subject: Any, *args: Any, **options: Any) -> Any:
         nonlocal turns
-        turns += point.concerns(subject)
-        now = point.concerns(subject) and turns == turn
+        concerned = point.concerns(subject)
+        turns += concerned
+        now = concerned and turns == turn
         if now and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = await original(store, subject, *args, **options)

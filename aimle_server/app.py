@@ -156,6 +156,7 @@ class _Server:
         mount(app, SERVED_APIS)
         app.on_response_prepare.append(_hide_versions)
         app.cleanup_ctx.append(self._background)
+        app.on_shutdown.append(self._hand_over)
         return app
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
@@ -165,6 +166,10 @@ class _Server:
         yield
         for part in (self.janitor, self.engine, self.dispatcher):
             await part.stop()
+
+    async def _hand_over(self, _app: web.Application) -> None:
+        """Nobody new gets in any more, so no round can end here; what came before is still answered."""
+        await self.engine.stop()
 
     def _services(self) -> Services:
         registrations, client_sets = self.repository.registrations, self.repository.client_sets

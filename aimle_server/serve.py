@@ -5,10 +5,12 @@ import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import uvloop
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from aimle_server import logs
 from aimle_server.settings import Server, Settings, SettingsError
@@ -18,6 +20,9 @@ Build = Callable[[Settings], Awaitable[web.Application]]
 
 Ready = Callable[[str], None]
 """Told the URL once requests are answered."""
+
+LAST_SECONDS = 1.0
+"""For the last bytes of the answers at a stop, and for requests that ran out of time to notice it."""
 
 
 def run(settings: Settings, build: Build) -> None:
@@ -52,11 +57,10 @@ async def serve(
     ):
         ports = {"port": listener.getsockname()[1], "peer_port": peers.getsockname()[1]}
         bound = replace(settings, server=replace(server, **ports))
+        app, requests = await build(bound), _Requests()
+        requests.watch(app)
         runner = web.AppRunner(
-            await build(bound),
-            access_log_class=logs.AccessLog,
-            access_log=logs.ACCESS,
-            shutdown_timeout=server.shutdown_timeout,
+            app, access_log_class=logs.AccessLog, access_log=logs.ACCESS, shutdown_timeout=LAST_SECONDS
         )
         try:
             await runner.setup()
@@ -64,8 +68,59 @@ async def serve(
             await web.SockSite(runner, listener, ssl_context=context).start()
             ready(bound.api_root)
             await stop.wait()
+            for site in runner.sites:  # nobody new gets in
+                await site.stop()
+            await runner.shutdown()  # trainings are handed over
+            await requests.finish(runner, server.shutdown_timeout)
         finally:
             await runner.cleanup()
+
+
+class _Requests:
+    """The requests under way, and their end.
+
+    aiohttp's own end waits for answers, but from its beginning throws away what still comes in: the rest of an
+    upload would never arrive.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: set[web.RequestHandler] = set()
+        self._one_less = asyncio.Event()
+        self._last = False
+
+    def watch(self, app: web.Application) -> None:
+        """Know of every request to an application that does not serve yet."""
+        app.middlewares.insert(0, self._watched)
+        app.on_response_prepare.append(self._say_whether_last)
+
+    async def finish(self, runner: web.AppRunner, seconds: float) -> None:
+        """Return when no request is under way any more, or after so many seconds; idle connections are closed."""
+        self._last = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._close_idle(runner):
+                    self._one_less.clear()
+                    await self._one_less.wait()
+
+    def _close_idle(self, runner: web.AppRunner) -> bool:
+        """Whether there are others."""
+        for connection in runner.server.connections if runner.server else ():
+            if connection not in self._under_way:
+                connection.close()
+        return bool(self._under_way)
+
+    @web.middleware
+    async def _watched(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._under_way.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._under_way.discard(request.protocol)
+            self._one_less.set()
+
+    async def _say_whether_last(self, _request: web.Request, response: web.StreamResponse) -> None:
+        if self._last:
+            response.force_close()
 
 
 def bind(host: str, port: int, shared: bool = False) -> socket.socket:

@@ -49,7 +49,11 @@ class Proxy:
         number = len(self.sent_up)
         self.sent_up.append(0)
         self.sent_down.append(0)
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except ConnectionError:
+            writer.transport.abort()
+            return
         ways = [
             asyncio.create_task(_forward(reader, server_writer, up, self.sent_up, number)),
             asyncio.create_task(_forward(server_reader, writer, down, self.sent_down, number)),

@@ -7,11 +7,12 @@ a plain 3GPP client can use them without knowing this API.
 
 from aiohttp import hdrs, web
 
+from aimle_server.consumers.peers import RETRY_AFTER
 from aimle_server.hfl.engine import NotDrivenHere
 from aimle_server.metrics import UPDATE_BYTES
 from aimle_server.services import SERVICES
 from sbi.api import Api, Call, Handler, Operation, no_content, ok
-from sbi.errors import InvalidRequest, NotFound
+from sbi.errors import InvalidRequest, NotFound, Unavailable
 from sbi.serve import send_file
 from schemas.hfl_management import TrainingProfile, TrainingStatus
 from schemas.hfl_report import HflReport
@@ -82,7 +83,10 @@ async def put_update(call: Call) -> web.Response:
     name = _upload_name(key, number)
     received = await services.update_spool.receive(name, call.request)
     if received is not None:
-        await services.reports.update(key, number, services.update_spool.take(name))
+        try:
+            await services.reports.update(key, number, services.update_spool.take(name))
+        except NotDrivenHere as error:  # too late to pass it on: the body has been read
+            raise Unavailable("the training was taken over meanwhile", retry_after=RETRY_AFTER) from error
         UPDATE_BYTES.inc(received.size)
     return no_content()
 

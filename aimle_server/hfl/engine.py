@@ -60,15 +60,21 @@ class Engine:
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._stopped = False
 
     async def start(self) -> None:
         """Begin to take over trainings that nobody drives."""
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """Let go of every training, so that another process (or this one's successor) goes on at once."""
+        """Let go of every training, so that another process (or this one's successor) goes on at once.
+
+        One that is begun later is stored and left to the others; who waits for one is no longer kept waiting.
+        """
+        self._stopped = True
         tasks = [*self._tasks.values(), *([self._keeper] if self._keeper else [])]
         held = list(self._tasks)
+        self._drivers.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -88,7 +94,10 @@ class Engine:
         now = self._tools.clock.now()
         until = self._until(now)
         await self._tools.trainings.add(training.to_document(), self._tools.holder, until, now, reserve)
-        self._drive(training)
+        if self._stopped:
+            await self._release([training.training_id])
+        else:
+            self._drive(training)
 
     async def tell(self, training_id: str, event: Event) -> bool:
         """Let something happen to a training; True once it has and is written, False if it is not driven here."""

@@ -118,7 +118,8 @@ class _Server:
         )
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.model_spool, self.update_spool = self._spool("models"), self._spool("updates")
-        self.janitor = Janitor(repository, [self.model_spool, self.update_spool], clock)
+        spools = [self.model_spool, self.update_spool]
+        self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
 
     @classmethod
     @asynccontextmanager

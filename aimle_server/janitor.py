@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 from pymongo.errors import PyMongoError
 
+from aimle_server.hfl.folders import Folders
 from ml_repository.database import translate
 from ml_repository.repository import Repository
 from sbi.clock import Clock
@@ -19,13 +21,32 @@ INTERVAL = 60.0
 UPLOAD_AGE = 24 * 3600.0
 """Seconds for which an unfinished upload is kept, for its sender to go on with it."""
 
+FILES_AGE = 3600.0
+"""Seconds for which the files of a training stay that was taken over elsewhere; it may come back."""
+
 
 class Janitor:
-    """Removes expired registrations, expired models with their bytes, and uploads that nobody goes on with."""
+    """Removes expired registrations, expired models with their bytes, and files that nobody needs any more.
 
-    def __init__(self, repository: Repository, spools: Sequence[Spool], clock: Clock) -> None:
+    Args:
+        spools: lose the uploads that nobody goes on with.
+        folders: go of trainings that ended, or are driven, on another disk.
+        lease: seconds that a lease lasts; the folder of a training is touched more often.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        spools: Sequence[Spool],
+        folders: Folders,
+        clock: Clock,
+        lease: float,
+    ) -> None:
         self._repository = repository
         self._spools = spools
+        self._folders = folders
+        self._files_age = FILES_AGE + lease
+        self._left: set[str] = set()
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
@@ -41,14 +62,26 @@ class Janitor:
 
     async def _run(self) -> None:
         while True:
-            await self._remove_expired()
+            await self._unless_away(self._repository.remove_expired)
+            await self._unless_away(self._remove_left_files)
             for spool in self._spools:
                 await spool.sweep(UPLOAD_AGE)
             await self._clock.sleep(INTERVAL)
 
-    async def _remove_expired(self) -> None:
+    async def _remove_left_files(self, now: datetime) -> None:
+        """Those of a training that waits for somebody to drive it stay: it may be us.
+
+        What is left must be so twice: a training that was taken over a moment ago is touched a moment later.
+        """
+        untouched = await self._folders.untouched(self._files_age)
+        waiting = await self._repository.trainings.waiting(untouched, now) if untouched else set()
+        left = set(untouched) - waiting
+        await self._folders.remove(left & self._left)
+        self._left = left
+
+    async def _unless_away(self, clean: Callable[[datetime], Awaitable[None]]) -> None:
         try:
-            await self._repository.remove_expired(self._clock.now())
+            await clean(self._clock.now())
         except PyMongoError as error:
             if translate(error) is None:
                 _log.exception("cleaning up failed")

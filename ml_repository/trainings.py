@@ -167,6 +167,11 @@ class Trainings:
         if renewals:
             await self._collection.bulk_write(renewals, ordered=False)
 
+    async def waiting(self, training_ids: Sequence[str], now: datetime) -> set[str]:
+        """Those of them that have not ended and that nobody drives."""
+        query = {"_id": {"$in": list(training_ids)}, "_open": True, "_lease_until": {"$lt": now}}
+        return {document["_id"] async for document in self._collection.find(query, {"_id": True})}
+
     async def release(self, holder: str, training_ids: Sequence[str], now: datetime) -> None:
         """Let another server take these over at once."""
         await self.renew(holder, training_ids, now)

@@ -156,6 +156,7 @@ class Engine:
     async def _renew_and_claim(self) -> None:
         now = self._tools.clock.now()
         if self._drivers:
+            await self._tools.files.folders.touch(self._drivers)
             await self._tools.trainings.renew(self._tools.holder.name, list(self._drivers), self._until(now))
         claimed = await self._tools.trainings.claim(self._tools.holder, now, self._until(now), CLAIM_AT_ONCE)
         for document in claimed:

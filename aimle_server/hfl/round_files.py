@@ -8,19 +8,20 @@ artifact of the repository, so that another machine can go on. Number n is the r
 import asyncio
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aimle_server.hfl.aggregation import StrategyState, WeightedUpdate, aggregate
+from aimle_server.hfl.folders import Folders
 from aimle_server.hfl.strategies import strategy_for
 from aimle_server.hfl.training import Participant, Training
 from aimle_server.hfl.verdicts import best_round
 from ml_repository.artifacts import Artifacts
 from ml_repository.models import Models
 from sbi.errors import Conflict, InvalidRequest
+from sbi.hashed_file import undisturbed
 from sbi.outbound import Outbound, TargetRefused
 from sbi.tensors import (
     DTYPES,
@@ -47,12 +48,15 @@ class RoundFiles:
         artifacts, models: the repository's.
         outbound: fetches a first model that is not in the repository.
         max_bytes: of a model.
+
+    Attributes:
+        folders: where the files are.
     """
 
     def __init__(
         self, directory: Path, artifacts: Artifacts, models: Models, outbound: Outbound, max_bytes: int
     ) -> None:
-        self._directory = directory
+        self.folders = Folders(directory)
         self._artifacts = artifacts
         self._models = models
         self._outbound = outbound
@@ -60,15 +64,15 @@ class RoundFiles:
 
     def model(self, training: Training, number: int) -> Path:
         """The model that round `number` begins with."""
-        return self._directory / training.training_id / f"model-{number}.safetensors"
+        return self.folders.of(training.training_id) / f"model-{number}.safetensors"
 
     def update(self, training: Training, participant: Participant) -> Path:
         """A participant's update of the running round."""
         name = hashlib.sha256(f"{participant.key}/{training.round}".encode()).hexdigest()
-        return self._directory / training.training_id / f"update-{name}.safetensors"
+        return self.folders.of(training.training_id) / f"update-{name}.safetensors"
 
     def _memory(self, training: Training, number: int) -> Path:
-        return self._directory / training.training_id / f"memory-{number}.safetensors"
+        return self.folders.of(training.training_id) / f"memory-{number}.safetensors"
 
     async def prepare(self, training: Training) -> None:
         """Have the running round's model on disk.
@@ -149,8 +153,8 @@ class RoundFiles:
         updates = [WeightedUpdate(self.update(training, p), float(p.samples)) for p in counted]
         target = self.model(training, training.round + 1)
         try:
-            if not target.exists():
-                await asyncio.to_thread(self._aggregate, training, updates, target)
+            if not target.exists():  # undisturbed: whoever takes over on this disk must not meet the thread
+                await undisturbed(self._aggregate, training, updates, target)
         except InvalidTensors as error:
             raise Conflict(f"round {training.round} cannot be aggregated: {error}") from error
         await self._checkpoint(_checkpoint_id(training, training.round), target)
@@ -194,15 +198,15 @@ class RoundFiles:
         The first model stays, for it may not be had a second time.
         """
         kept = self.model(training, 1)
-        await asyncio.to_thread(_empty, self._directory / training.training_id, kept)
+        await asyncio.to_thread(_empty, self.folders.of(training.training_id), kept)
+        await self.folders.touch([training.training_id])
 
     async def remove(self, training: Training) -> None:
         """Remove every file and checkpoint of a training that has ended."""
         for number in range(1, training.round + 1):
             await self._artifacts.delete(_checkpoint_id(training, number))
             await self._artifacts.delete(_memory_id(training, number))
-        directory = self._directory / training.training_id
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await self.folders.remove([training.training_id])
 
 
 def metadata_of(training: Training, number: int) -> dict[str, str]:

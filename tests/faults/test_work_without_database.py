@@ -13,6 +13,7 @@ import pytest
 
 from aimle_client.http import RetryPolicy
 from aimle_client.val import Objective, Training, TrainingProfile, ValServer
+from aimle_server.hfl.folders import Folders
 from aimle_server.janitor import INTERVAL, Janitor
 from ml_repository.database import connect
 from ml_repository.outbox import Message, Outbox
@@ -205,7 +206,7 @@ async def test_notifications_arrive(database: DatabaseProcess, way: signal.Signa
         await connection.close()
 
 
-async def test_cleaning_up_goes_on(database: DatabaseProcess) -> None:
+async def test_cleaning_up_goes_on(database: DatabaseProcess, tmp_path: Path) -> None:
     """The janitor misses what it cannot do and does it the next time."""
     await database.start()
     clock = ManualClock()
@@ -215,7 +216,7 @@ async def test_cleaning_up_goes_on(database: DatabaseProcess) -> None:
     await registrations.insert_one(
         {**stored(reg_info()), "_expires": clock.now() + timedelta(seconds=INTERVAL)}
     )
-    janitor = Janitor(repository, [], clock)
+    janitor = Janitor(repository, [], Folders(tmp_path), clock, lease=1.0)
     await janitor.start()
     await asyncio.sleep(0.5)
     await database.take_away(signal.SIGKILL)

@@ -135,6 +135,23 @@ async def test_an_upload_in_two_parts_over_an_older_file(repo: Repository) -> No
     assert await repo.artifact_count() == 1
 
 
+async def test_an_upload_from_one_machine_to_another(database: Database, tmp_path: Path) -> None:
+    """Where the first part is not, the second is refused with the offset that is, and the whole is taken."""
+    content = safetensors(fill=0.1)
+    half = len(content) // 2
+    first = {"Content-Range": f"bytes 0-{half - 1}/{len(content)}"}
+    second = {"Content-Range": f"bytes {half}-{len(content) - 1}/{len(content)}"}
+    async with repository(database, tmp_path / "1") as here, repository(database, tmp_path / "2") as there:
+        await here.store(profile("m1"))
+        assert (await here.put_bytes("m1", content[:half], headers=first))[0] == 204
+        assert await arrived(there, "m1") == 0
+        status, answer, _ = await there.put_bytes("m1", content[half:], headers=second)
+        assert (status, answer["Upload-Offset"]) == (416, "0")
+        assert (await there.get_bytes("m1"))[0] == 404
+        assert (await there.put_bytes("m1", content))[0] == 204
+        assert await here.get_bytes("m1") == (200, content)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

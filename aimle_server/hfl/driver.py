@@ -26,6 +26,7 @@ from aimle_server.notifications.dispatcher import Dispatcher
 from ml_repository.database import translate
 from ml_repository.outbox import Message
 from ml_repository.trainings import Holder, LeaseLost, Trainings
+from sbi import disk
 from sbi.clock import Clock
 from sbi.errors import AimleError, Unavailable
 
@@ -33,6 +34,9 @@ _log = logging.getLogger("aimle.hfl")
 
 DATABASE_PAUSE = 1.0
 """Seconds between attempts at what needs a database that does not answer."""
+
+DISK_PAUSE = 5.0
+"""Seconds between attempts at what needs room on a disk that is full: each may write much until it fails."""
 
 Work = Callable[[], Awaitable[None]]
 """What is behind an effect; it may be done twice."""
@@ -190,26 +194,32 @@ class Driver:
     async def _guard(self, work: Work) -> None:
         """Work that breaks fails its training, with a reason for the caller and the rest for the log."""
         try:
-            while not await self._done(work):
-                await self._tools.clock.sleep(DATABASE_PAUSE)
+            while pause := await self._try(work):
+                await self._tools.clock.sleep(pause)
         except AimleError as error:
             self.put(events.Broken(error.detail))
         except Exception:
             _log.exception("training %s broke", self.training.training_id)
             self.put(events.Broken("the server failed; the reason is in its log"))
 
-    async def _done(self, work: Work) -> bool:
-        """Whether the work came to its end; False where the database does not answer: do it again."""
+    async def _try(self, work: Work) -> float:
+        """Do the work; seconds after which to do it again, 0 where it came to its end."""
         try:
             await work()
         except (PyMongoError, Unavailable) as error:
             if isinstance(error, PyMongoError) and translate(error) is None:
                 raise
             _log.warning("training %s waits for the database", self.training.training_id)
-            return False
-        return True
+            return DATABASE_PAUSE
+        except OSError as error:
+            if disk.translate(error) is None:
+                raise
+            _log.error("training %s waits for room on the disk", self.training.training_id)
+            return DISK_PAUSE
+        return 0.0
 
     async def _select(self) -> None:
+        await self._tools.files.prepare(self.training)
         try:
             participants = await self._tools.members.choose(self.training)
         except NotEnoughMembers as error:
@@ -218,13 +228,12 @@ class Driver:
             self.put(events.Selected(participants))
 
     async def _ask(self, participants: tuple[Participant, ...]) -> None:
-        training = self.training
-        await self._tools.files.prepare(training)
-        await self._tools.asker.ask(training, participants, self.put)
+        await self._tools.asker.ask(self.training, participants, self.put)
 
     async def _wait(self, number: int, until: datetime) -> None:
         seconds = (until - self._tools.clock.now()).total_seconds()
-        await self._tools.clock.sleep(max(0.0, seconds))
+        # The clock may have been set back while the round was written; from here on it does not matter.
+        await self._tools.clock.sleep(min(max(0.0, seconds), self.training.quorum.round_timeout))
         self.put(events.Deadline(number))
 
     async def _aggregate(self, number: int) -> None:

@@ -56,6 +56,7 @@ async def serve(
             await build(bound),
             access_log_class=logs.AccessLog,
             access_log=logs.ACCESS,
+            keepalive_timeout=server.idle_timeout,
             shutdown_timeout=server.shutdown_timeout,
         )
         try:

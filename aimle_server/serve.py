@@ -6,12 +6,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import uvloop
 from aiohttp import web
 
 from aimle_server import logs
 from aimle_server.settings import Server, Settings, SettingsError
+from sbi.connection import listening
 
 Build = Callable[[Settings], Awaitable[web.Application]]
 """Makes the application; `app.build_app`."""
@@ -52,19 +54,15 @@ async def serve(
     ):
         ports = {"port": listener.getsockname()[1], "peer_port": peers.getsockname()[1]}
         bound = replace(settings, server=replace(server, **ports))
-        runner = web.AppRunner(
-            await build(bound),
-            access_log_class=logs.AccessLog,
-            access_log=logs.ACCESS,
-            keepalive_timeout=server.idle_timeout,
-            shutdown_timeout=server.shutdown_timeout,
-        )
+        runner = web.AppRunner(await build(bound), shutdown_timeout=server.shutdown_timeout)
         try:
             await runner.setup()
-            await web.SockSite(runner, peers).start()
-            await web.SockSite(runner, listener, ssl_context=context).start()
-            ready(bound.api_root)
-            await stop.wait()
+            async with (
+                listening(runner.server, peers, **_options(server)),
+                listening(runner.server, listener, context, **_options(server)),
+            ):
+                ready(bound.api_root)
+                await stop.wait()
         finally:
             await runner.cleanup()
 
@@ -90,6 +88,15 @@ def bind(host: str, port: int, shared: bool = False) -> socket.socket:
             listener.close()
         raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener
+
+
+def _options(server: Server) -> dict[str, Any]:
+    """Of each connection."""
+    return {
+        "access_log_class": logs.AccessLog,
+        "access_log": logs.ACCESS,
+        "keepalive_timeout": server.idle_timeout,
+    }
 
 
 def _tls(server: Server) -> ssl.SSLContext | None:

@@ -203,7 +203,7 @@ async def test_uploads_without_an_end(
         for client, address in refused:
             assert await it.offences(client) == 2
             assert (await client.put(update(ONES), address))[0] == 404
-        assert peak_memory(it.process) - before < 128 * MIB
+        assert peak_memory(it.process) - before < 48 * MIB
         assert max(spooled) < MAX_HEADER + MIB
         assert it.spooled() == 0
         it.good.append(lies)

@@ -64,7 +64,7 @@ class _Turn:
     """Who writes an upload, and how many wait for that."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    newest: asyncio.BaseTransport | None = None
+    newest: asyncio.Transport | None = None
     users: int = 0
 
 
@@ -128,6 +128,13 @@ class Spool:
         """The file that `receive` completed, which is the caller's from now on, to move or to remove."""
         return self._complete.pop(key)
 
+    async def discard(self, key: str) -> None:
+        """Drop an unfinished upload; where a request is going on with it, its connection is closed."""
+        turn = self._turns.get(key)
+        if turn and turn.newest is not None:
+            turn.newest.abort()
+        await undisturbed(self._part(key).unlink, missing_ok=True)
+
     async def sweep(self, max_age: float) -> int:
         """Remove what nobody has written to for `max_age` seconds; how many files those were."""
         return await asyncio.to_thread(self._sweep, time.time() - max_age)
@@ -151,7 +158,7 @@ class Spool:
         mine, older, turn.newest = request.transport, turn.newest, request.transport
         turn.users += 1
         try:
-            if isinstance(older, asyncio.WriteTransport) and older is not mine:
+            if older is not None and older is not mine:
                 older.abort()
             async with turn.lock:
                 if turn.newest is not mine:
@@ -186,7 +193,10 @@ class Spool:
             await undisturbed(self._part(key).unlink)  # freeing a large file takes its time
             raise InvalidRequest.of(REPR_DIGEST, "the bytes that came have another digest and were dropped")
         path = self._directory / f"{secrets.token_hex(16)}.complete"
-        self._part(key).rename(path)
+        try:
+            self._part(key).rename(path)
+        except FileNotFoundError as error:
+            raise Conflict("this upload has been dropped meanwhile") from error
         self._complete[key] = path
         return Received(path, file.size, file.sha256)
 

@@ -81,6 +81,9 @@ async def put_update(call: Call) -> web.Response:
     seat = services.reports.seat(key, _round(call))
     number = seat.training.round
     name = _upload_name(key, number)
+    if (before := seat.driver.uploading.get(key, number)) != number:
+        await services.update_spool.discard(_upload_name(key, before))
+    seat.driver.uploading[key] = number
     try:
         most = await services.reports.most_bytes(seat)
         received = await services.update_spool.receive(name, call.request, limit=most)

@@ -68,11 +68,13 @@ class Driver:
     Attributes:
         training: as it stands.
         updates: participant's key -> (round, number of samples) of its latest update on disk.
+        uploading: participant's key -> round of the update that it began to send last.
     """
 
     def __init__(self, training: Training, tools: Tools) -> None:
         self.training = training
         self.updates: dict[str, tuple[int, int]] = {}
+        self.uploading: dict[str, int] = {}
         self._tools = tools
         self._inbox: asyncio.Queue[tuple[events.Event, asyncio.Event]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -211,6 +211,39 @@ async def test_uploads_without_an_end(
         watching.cancel()
 
 
+async def test_uploads_that_are_never_finished(
+    tmp_path: Path, database: Database, mongo_url: str, unused_tcp_port: int
+) -> None:
+    """Of what a client begins to send, round after round, no more than one upload lies about."""
+    async with scene(
+        tmp_path, database, mongo_url, unused_tcp_port, ["begins"], rounds=3, round_timeout=30
+    ) as it:
+        (begins,) = it.bad
+        for number in range(1, 4):
+            await all_asked([*it.good, begins], number)
+            part = {"Content-Range": f"bytes 0-{MIB - 1}/{4 * MIB}"}
+            assert (await begins.put(PIECE, **part))[0] == 204
+            assert it.spooled() == MIB
+            assert await begins.notify() == 204
+            await asyncio.gather(*(client.participate(update(ONES)) for client in it.good))
+        await all_asked(it.good, 4)
+
+
+async def test_a_client_that_comes_back(
+    tmp_path: Path, database: Database, mongo_url: str, unused_tcp_port: int
+) -> None:
+    """A client whose connection has died unnoticed sends its update anew and is served at once."""
+    async with scene(tmp_path, database, mongo_url, unused_tcp_port, ["loses-its-way"]) as it:
+        (client,) = it.bad
+        began = time.monotonic()
+        first = chain([head("PUT", client.update_url, "Content-Length: 1000"), b"x"])
+        lost = asyncio.create_task(send(client.update_url, first))
+        await eventually(lambda: list(it.spool.glob("*.part")))
+        await client.participate(update(ONES))
+        assert (await lost).answer == "", "its connection is closed"
+        assert time.monotonic() - began < 5
+
+
 async def test_a_byte_a_second(
     tmp_path: Path, database: Database, mongo_url: str, unused_tcp_port: int
 ) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import numpy as np
@@ -129,6 +129,22 @@ async def test_of_one_server_of_two(mongo_url: str, database: Database) -> None:
         assert [event.state for event in events] == [None, "COMPLETED"]
         (record,) = (await training.status()).history
         assert (record.round, record.participants) == (1, 2)
+
+
+async def test_before_a_server_starts_again(mongo_url: str, database: Database) -> None:
+    """A server that was killed before the clock was set back leaves leases for an hour, and nobody waits for that."""
+    quick = {"hfl.lease": 0.5}
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(serving(mongo_url, database, quick))
+        async with participants(first.url, "ue-1") as found, val_server(first) as val:
+            training = await begin(val, members=["ue-1"], objective=Objective(max_epochs=1))
+            await all_asked(found)
+            await stack.aclose()
+            late = datetime.now(UTC) + HOUR
+            await database["trainings"].update_one({}, {"$set": {"_lease_until": late}})
+            async with serving(mongo_url, database, quick):
+                await finish_together(found, 2)
+                assert (await events_of(training))[-1].state == "COMPLETED"
 
 
 @JUMPS

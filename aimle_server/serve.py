@@ -22,6 +22,10 @@ Ready = Callable[[str], None]
 """Told the URL once requests are answered."""
 
 
+LINGER_SECONDS = 3.0
+"""How long a body is read, and thrown away, after its request was answered; then the connection is closed."""
+
+
 def run(settings: Settings, build: Build) -> None:
     """Serve until SIGTERM or SIGINT, in one process."""
     logs.configure(settings.server.log_level)
@@ -96,6 +100,7 @@ def _options(server: Server) -> dict[str, Any]:
         "access_log_class": logs.AccessLog,
         "access_log": logs.ACCESS,
         "keepalive_timeout": server.idle_timeout,
+        "lingering_time": LINGER_SECONDS,
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from aimle_client.val import Objective, Training, TrainingProfile, ValServer
+from aimle_server.serve import LINGER_SECONDS
 from ml_repository.database import Database
 from sbi.body import READ_SECONDS
 from sbi.spool import PACE
@@ -196,7 +197,7 @@ async def test_uploads_without_an_end(
             assert (announced.status, poured.status) == (413, 413)
             assert lied.status in (204, 400), "the kilobyte is an update, unless it came in one with the rest"
             assert lied.sent < 64 * MIB, "what follows the kilobyte is no request"
-            assert max(each.seconds for each in (lied, announced, poured)) < 15, (
+            assert max(each.seconds for each in (lied, announced, poured)) < LINGER_SECONDS + 6, (
                 "a refused body is not read for long"
             )
         await eventually(lambda: all(client.operations[-1]["servOpMode"] == "STOP" for client, _ in refused))
@@ -272,7 +273,7 @@ async def test_a_byte_a_second(
         assert {each.status for each in early} == {0}
         assert all(PATIENCE - 0.5 < each.seconds < PATIENCE + 3 for each in early)
         assert (model.status, report.status) == (408, 408)
-        assert PACE.seconds - 1 < model.seconds < PACE.seconds + 13
-        assert READ_SECONDS - 1 < report.seconds < READ_SECONDS + 13
+        assert PACE.seconds - 1 < model.seconds < PACE.seconds + LINGER_SECONDS + 3
+        assert READ_SECONDS - 1 < report.seconds < READ_SECONDS + LINGER_SECONDS + 3
         assert peak_memory(it.process) - before < 48 * MIB
         assert [await it.offences(client) for client in it.bad] == [0, 0]

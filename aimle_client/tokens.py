@@ -44,6 +44,7 @@ class ClientCredentials:
 @dataclass(frozen=True)
 class _Token:
     value: str = field(repr=False)
+    got_at: datetime
     renew_at: datetime
 
 
@@ -72,7 +73,7 @@ class TokenProvider:
         """
         async with self._locks[scope]:
             kept = self._kept.get(scope)
-            if kept is None or self._clock.now() >= kept.renew_at:
+            if kept is None or not kept.got_at <= self._clock.now() < kept.renew_at:
                 kept = self._kept[scope] = await self._fetch(scope)
             return kept.value
 
@@ -104,7 +105,8 @@ class TokenProvider:
             raise UnexpectedAnswer("the token endpoint answered without an access_token")
         seconds = answer.get("expires_in")
         life = timedelta(seconds=seconds if isinstance(seconds, int | float) else _DEFAULT_LIFE)
-        return _Token(value, self._clock.now() + life - min(_LEEWAY, life / 2))
+        now = self._clock.now()
+        return _Token(value, now, now + life - min(_LEEWAY, life / 2))
 
 
 def _parsed(raw: bytes) -> Any:

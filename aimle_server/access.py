@@ -77,15 +77,15 @@ class _OwnTokens:
         self._issuer = issuer
         self._subject = settings.server.id
         self._clock = clock
-        self._kept: dict[str, tuple[str, float]] = {}
+        self._kept: dict[str, tuple[str, float, float]] = {}
 
     async def token(self, scope: str) -> str:
         """A token that is good for a while."""
         now = self._clock.now().timestamp()
-        token, renew_at = self._kept.get(scope, ("", 0.0))
-        if now >= renew_at:
+        token, issued, renew_at = self._kept.get(scope, ("", 0.0, 0.0))
+        if not issued <= now < renew_at:  # before `issued`, where the clock was set back, nobody takes it
             token, lifetime = self._issuer.issue(self._subject, [scope])
-            self._kept[scope] = (token, now + lifetime / 2)
+            self._kept[scope] = (token, now, now + lifetime / 2)
         return token
 
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -14,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from aimle_server import logs
 from aimle_server.settings import Server, Settings, SettingsError
+from sbi.connection import listening
 
 Build = Callable[[Settings], Awaitable[web.Application]]
 """Makes the application; `app.build_app`."""
@@ -23,6 +25,10 @@ Ready = Callable[[str], None]
 
 LAST_SECONDS = 1.0
 """For the last bytes of the answers at a stop, and for requests that ran out of time to notice it."""
+
+
+LINGER_SECONDS = 3.0
+"""How long a body is read, and thrown away, after its request was answered; then the connection is closed."""
 
 
 def run(settings: Settings, build: Build) -> None:
@@ -59,18 +65,16 @@ async def serve(
         bound = replace(settings, server=replace(server, **ports))
         app, requests = await build(bound), _Requests()
         requests.watch(app)
-        runner = web.AppRunner(
-            app, access_log_class=logs.AccessLog, access_log=logs.ACCESS, shutdown_timeout=LAST_SECONDS
-        )
+        runner = web.AppRunner(app, shutdown_timeout=LAST_SECONDS)
         try:
             await runner.setup()
-            await web.SockSite(runner, peers).start()
-            await web.SockSite(runner, listener, ssl_context=context).start()
-            ready(bound.api_root)
-            await stop.wait()
-            for site in runner.sites:  # nobody new gets in
-                await site.stop()
-            await runner.shutdown()  # trainings are handed over
+            async with (
+                listening(runner.server, peers, **_options(server)),
+                listening(runner.server, listener, context, **_options(server)),
+            ):
+                ready(bound.api_root)
+                await stop.wait()
+            await runner.shutdown()  # nobody new gets in; trainings are handed over
             await requests.finish(runner, server.shutdown_timeout)
         finally:
             await runner.cleanup()
@@ -144,6 +148,16 @@ def bind(host: str, port: int, shared: bool = False) -> socket.socket:
             listener.close()
         raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener
+
+
+def _options(server: Server) -> dict[str, Any]:
+    """Of each connection."""
+    return {
+        "access_log_class": logs.AccessLog,
+        "access_log": logs.ACCESS,
+        "keepalive_timeout": server.idle_timeout,
+        "lingering_time": LINGER_SECONDS,
+    }
 
 
 def _tls(server: Server) -> ssl.SSLContext | None:

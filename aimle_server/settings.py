@@ -53,6 +53,11 @@ class Server:
         "", "PEM file of the CAs whose client certificates are required; empty: none are"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "least severity that is logged")
+    idle_timeout: float = setting(
+        75.0,
+        "how long a connection may be open without a request, or a request's header may take, in s",
+        at_least=0.1,
+    )
     shutdown_timeout: float = setting(10.0, "how long running requests may take at a stop, in s", at_least=0)
 
 

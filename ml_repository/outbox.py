@@ -203,6 +203,11 @@ class Outbox:
         dead = {"died": {"$gt": now - DEAD_LETTERS_KEPT}}
         return await self._change_all(dead, _untried(now))
 
+    async def make_all_due(self) -> int:
+        """End every pause; how many messages waited."""
+        now = self._clock.now()
+        return await self._change_all({"due": {"$gt": now}}, {"due": now})
+
     async def drop(self, stream: str, session: Session) -> None:
         """Forget a stream with its dead letters: nobody wants its messages any more."""
         await self._messages.delete_many({"stream": stream}, session=session)

@@ -172,6 +172,18 @@ class Trainings:
         query = {"_id": {"$in": list(training_ids)}, "_open": True, "_lease_until": {"$lt": now}}
         return {document["_id"] async for document in self._collection.find(query, {"_id": True})}
 
+    async def leased_beyond(self, moment: datetime) -> dict[str, datetime]:
+        """Of the open trainings whose leases last beyond `moment`: until when, by id."""
+        found = self._collection.find(
+            {"_open": True, "_lease_until": {"$gt": moment}}, {"_lease_until": True}
+        )
+        return {document["_id"]: document["_lease_until"] async for document in found}
+
+    async def end_lease(self, training_id: str, until: datetime, now: datetime) -> None:
+        """Let anybody take a training over at once, unless its lease has changed."""
+        guard = {"_id": training_id, "_lease_until": until}
+        await self._collection.update_one(guard, {"$set": {"_lease_until": now}})
+
     async def release(self, holder: str, training_ids: Sequence[str], now: datetime) -> None:
         """Let another server take these over at once."""
         await self.renew(holder, training_ids, now)

@@ -1,8 +1,10 @@
 """JSON in: read once, parsed strictly, validated by a schema, refused with the attribute's name."""
 
+import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -10,6 +12,9 @@ from aiohttp import web
 from marshmallow import Schema, ValidationError
 
 from sbi.errors import InvalidParam, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+
+READ_SECONDS = 20.0
+"""How long a body may take that is no model: it is small, and at a byte a second it would take days."""
 
 _INT64 = 2**63
 _INT64_DIGITS = 20
@@ -23,12 +28,23 @@ async def read_json(request: web.Request, content_type: str) -> Any:
     if request.content_type != content_type:
         raise UnsupportedMediaType(f"the body must be {content_type}")
     try:
-        raw = await request.read()
+        async with reading():
+            raw = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise PayloadTooLarge("the body is larger than this server takes") from error
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body broke off, or is not in its Content-Encoding") from error
     return parse_json(raw, "")
+
+
+@asynccontextmanager
+async def reading() -> AsyncIterator[None]:
+    """The time for a body that is no model; whoever takes longer gets 408."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout from error
 
 
 def parse_json(raw: bytes | str, param: str) -> Any:

@@ -1,6 +1,7 @@
 """Time, passed in wherever it is used, so that a test moves it instead of waiting."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 
@@ -10,6 +11,10 @@ class Clock:
     def now(self) -> datetime:
         """The present moment, in UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; unlike `now` it does not jump when somebody sets the system's clock."""
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Return when `seconds` have passed on this clock."""

@@ -165,4 +165,5 @@ class UrlKeys:
 
 
 def _older(moment: datetime | None, age: timedelta, clock: Clock) -> bool:
-    return moment is None or clock.now() - moment >= age
+    # A moment that is still to come is from before the clock was set back.
+    return moment is None or not timedelta(0) <= clock.now() - moment < age

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from sbi import errors
+from sbi import disk, errors
 
 _log = logging.getLogger("aimle.http")
 
@@ -90,7 +90,8 @@ Translate = Callable[[BaseException], errors.AimleError | None]
 def problems(translate: Translate = lambda _: None) -> Middleware:
     """The middleware that lets whatever is raised leave as one ProblemDetails.
 
-    What neither is a domain error nor has a translation leaves as a 500 that says nothing, and is logged.
+    What neither is a domain error nor has a translation leaves as a 500 that says nothing, and is logged. So is a
+    full disk, which leaves as a 503.
     """
 
     @web.middleware
@@ -104,6 +105,11 @@ def problems(translate: Translate = lambda _: None) -> Middleware:
         except Exception as error:
             if known := translate(error):
                 return response_of(known)
+            if full := disk.translate(error):
+                _log.error(
+                    "no room on the disk for %s %s", request.method, request.match_info.route.name or "?"
+                )
+                return response_of(full)
             _log.exception("unexpected error in %s %s", request.method, request.match_info.route.name or "?")
             return problem_response(
                 500, "The server failed to answer; the reason is in its log.", cause="SYSTEM_FAILURE"

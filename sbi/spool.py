@@ -9,7 +9,6 @@ client whose network changed comes back long before its old connection is known 
 """
 
 import asyncio
-import errno
 import hashlib
 import secrets
 import time
@@ -23,16 +22,10 @@ from aiohttp import hdrs, web
 
 from sbi.announced import Announced, announced_upload
 from sbi.digests import REPR_DIGEST
-from sbi.errors import (
-    Conflict,
-    InvalidRequest,
-    RangeNotSatisfiable,
-    Unavailable,
-)
+from sbi.errors import Conflict, InvalidRequest, PayloadTooLarge, RangeNotSatisfiable
 from sbi.hashed_file import BLOCK, HashedFile, appending, undisturbed
 
 _BROKEN = (ConnectionError, aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError)
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class _Turn:
     """Who writes an upload, and how many wait for that."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    newest: asyncio.BaseTransport | None = None
+    newest: asyncio.Transport | None = None
     users: int = 0
 
 
@@ -100,11 +93,11 @@ class Spool:
         Raises:
             InvalidRequest: a header is wrong, the body broke off, is not as long as announced or, which drops
                 it, has another digest.
-            PayloadTooLarge: more is announced, or sent, than is allowed.
+            PayloadTooLarge: more is announced, or sent, than is allowed; what came is dropped.
             RangeNotSatisfiable: the body does not begin at the offset that the error carries.
             UnsupportedMediaType: the body has a content coding.
             Conflict: a newer request has taken over.
-            Unavailable: the disk is full.
+            OSError: the disk is full; what came is dropped, for it would be in the way of others.
             aiohttp.web.HTTPRequestTimeout: the body comes too slowly.
         """
         most = self._max_bytes if limit is None else min(limit, self._max_bytes)
@@ -119,9 +112,8 @@ class Spool:
                     await self._fill(file, request, announced, most)
             except BlockingIOError as error:
                 raise Conflict("another request goes on with this upload") from error
-            except OSError as error:
-                if error.errno in _DISK_FULL:
-                    raise Unavailable("there is no room for this upload now", retry_after=60) from error
+            except (OSError, PayloadTooLarge):
+                await undisturbed(self._part(key).unlink, missing_ok=True)
                 raise
             return await self._finish(key, file, announced)
 
@@ -135,6 +127,13 @@ class Spool:
     def take(self, key: str) -> Path:
         """The file that `receive` completed, which is the caller's from now on, to move or to remove."""
         return self._complete.pop(key)
+
+    async def discard(self, key: str) -> None:
+        """Drop an unfinished upload; where a request is going on with it, its connection is closed."""
+        turn = self._turns.get(key)
+        if turn and turn.newest is not None:
+            turn.newest.abort()
+        await undisturbed(self._part(key).unlink, missing_ok=True)
 
     async def sweep(self, max_age: float) -> int:
         """Remove what nobody has written to for `max_age` seconds; how many files those were."""
@@ -159,7 +158,7 @@ class Spool:
         mine, older, turn.newest = request.transport, turn.newest, request.transport
         turn.users += 1
         try:
-            if isinstance(older, asyncio.WriteTransport) and older is not mine:
+            if older is not None and older is not mine:
                 older.abort()
             async with turn.lock:
                 if turn.newest is not mine:
@@ -194,7 +193,10 @@ class Spool:
             await undisturbed(self._part(key).unlink)  # freeing a large file takes its time
             raise InvalidRequest.of(REPR_DIGEST, "the bytes that came have another digest and were dropped")
         path = self._directory / f"{secrets.token_hex(16)}.complete"
-        self._part(key).rename(path)
+        try:
+            self._part(key).rename(path)
+        except FileNotFoundError as error:
+            raise Conflict("this upload has been dropped meanwhile") from error
         self._complete[key] = path
         return Received(path, file.size, file.sha256)
 

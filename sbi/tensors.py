@@ -174,7 +174,6 @@ class TensorWriter:
         self._specs, self._header = _place(layout, metadata)
         self._missing = sum(spec.stop - spec.start for spec in self._specs.values())
         self._file = self._partial.open("wb")
-        self._file.write(self._header)
 
     def put(self, name: str, first: int, values: Array) -> None:
         """Write `values` as the elements of tensor `name` from flat index `first`, cast to its dtype."""
@@ -193,13 +192,17 @@ class TensorWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if kind is None and self._missing == 0:
-            self._partial.replace(self._path)
-            return
-        self._partial.unlink()
-        if kind is None:
-            raise ValueError(f"{self._missing} bytes of the tensors were not written")
+        try:
+            with self._file:  # closing it writes what is left, for which the disk may have no room
+                if kind is None and self._missing:
+                    raise ValueError(f"{self._missing} bytes of the tensors were not written")
+                if kind is None:
+                    self._file.seek(0)
+                    self._file.write(self._header)
+            if kind is None:
+                self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -76,7 +76,7 @@ class TokenAuthenticator:
         now = self._clock.now().timestamp()
         digest = hashlib.sha256(token.encode()).digest()
         verified = self._passed.get(digest)
-        if verified is None or now - verified.checked >= CACHE_SECONDS:
+        if verified is None or not 0 <= now - verified.checked < CACHE_SECONDS:
             verified = _read(await self._claims(token), now)
         _check_times(verified, now)
         self._remember(digest, verified)

@@ -26,6 +26,10 @@ class ManualClock(Clock):
         """The moment that the test has reached."""
         return self._now
 
+    def monotonic(self) -> float:
+        """Seconds since `START`."""
+        return (self._now - START).total_seconds()
+
     async def sleep(self, seconds: float) -> None:
         """Return when the test has moved the clock by `seconds`."""
         if seconds <= 0:
@@ -44,6 +48,17 @@ class ManualClock(Clock):
         for until, awake in self._sleepers:
             if until <= self._now:
                 awake.set()
+
+
+class JumpingClock(Clock):
+    """The system's clock, until the test sets it: then `now` jumps, and nothing else does."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        """The system's time and the jump."""
+        return super().now() + self.ahead
 
 
 async def eventually(predicate: Callable[[], Any], timeout: float = 10) -> Any:

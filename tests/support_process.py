@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +50,16 @@ async def aimle(folder: Path, *args: str, **environ: str) -> Result:
 
 
 @asynccontextmanager
-async def server_process(folder: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`aimle-server run` with the embedded database, answering; killed at the end if it still runs."""
+async def server_process(
+    folder: Path, *flags: str, within: Sequence[str] = ()
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`aimle-server run` with the embedded database, answering; killed at the end if it still runs.
+
+    `within` is a command that becomes the one that its further arguments name.
+    """
     with (folder / "log").open("a") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "aimle_server", "run", "--port", "0", *flags),
+            *(*within, sys.executable, "-m", "aimle_server", "run", "--port", "0", *flags),
             cwd=folder,
             env=_environment({"AIMLE_SERVER_DATA_DIR": DATA}),
             stdout=asyncio.subprocess.PIPE,
@@ -69,6 +74,12 @@ async def server_process(folder: Path, *flags: str) -> AsyncIterator[asyncio.sub
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def peak_memory(process: asyncio.subprocess.Process) -> int:
+    """The most memory that a process has ever held, in bytes."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from aimle_server.hfl.engine import NotDrivenHere
 from aimle_server.metrics import UPDATE_BYTES
 from aimle_server.services import SERVICES
 from sbi.api import Api, Call, Handler, Operation, no_content, ok
-from sbi.errors import InvalidRequest, NotFound, Unavailable
+from sbi.errors import InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 from sbi.serve import send_file
 from schemas.hfl_management import TrainingProfile, TrainingStatus
 from schemas.hfl_report import HflReport
@@ -79,9 +79,18 @@ async def put_update(call: Call) -> web.Response:
     """A participant's update, whole or from where the last attempt stopped."""
     services, key = call[SERVICES], call.path("key")
     # Where the address names no round, it is the one that runs now, not the one at the end of the upload.
-    number = services.reports.seat(key, _round(call)).training.round
+    seat = services.reports.seat(key, _round(call))
+    number = seat.training.round
     name = _upload_name(key, number)
-    received = await services.update_spool.receive(name, call.request)
+    if (before := seat.driver.uploading.get(key, number)) != number:
+        await services.update_spool.discard(_upload_name(key, before))
+    seat.driver.uploading[key] = number
+    try:
+        most = await services.reports.most_bytes(seat)
+        received = await services.update_spool.receive(name, call.request, limit=most)
+    except PayloadTooLarge as error:
+        await services.reports.offended(seat, error.detail)
+        raise
     if received is not None:
         try:
             await services.reports.update(key, number, services.update_spool.take(name))

@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 
 from ml_repository.oauth_clients import OAuthClient, OAuthClients
 from sbi.api import Api, Call, Operation, ok
+from sbi.body import reading
 from sbi.clock import Clock
 from sbi.errors import NotFound
 from sbi.issuer import TokenIssuer
@@ -123,10 +124,11 @@ async def _read_form(request: web.Request) -> dict[str, str]:
     if request.content_type != FORM:
         raise OAuthError("invalid_request", f"the body must be {FORM}")
     raw = bytearray()
-    async for chunk in request.content.iter_any():
-        raw += chunk
-        if len(raw) > _MAX_FORM_BYTES:
-            raise OAuthError("invalid_request", "the body is too large", 413)
+    async with reading():
+        async for chunk in request.content.iter_any():
+            raw += chunk
+            if len(raw) > _MAX_FORM_BYTES:
+                raise OAuthError("invalid_request", "the body is too large", 413)
     try:
         pairs = parse_qsl(raw.decode(), max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError as error:

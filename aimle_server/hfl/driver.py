@@ -27,6 +27,7 @@ from aimle_server.notifications.dispatcher import Dispatcher
 from ml_repository.database import translate
 from ml_repository.outbox import Message
 from ml_repository.trainings import Holder, LeaseLost, Trainings
+from sbi import disk
 from sbi.clock import Clock
 from sbi.errors import AimleError, Unavailable
 
@@ -40,6 +41,9 @@ NOTE_PAUSE = 0.1
 
 HANDING_OVER = 1.0
 """Seconds that clients have, when a driver is stopped, to grant what they are being asked for."""
+
+DISK_PAUSE = 5.0
+"""Seconds between attempts at what needs room on a disk that is full: each may write much until it fails."""
 
 Work = Callable[[], Awaitable[None]]
 """What is behind an effect; it may be done twice."""
@@ -71,11 +75,13 @@ class Driver:
     Attributes:
         training: as it stands.
         updates: participant's key -> (round, number of samples) of its latest update on disk.
+        uploading: participant's key -> round of the update that it began to send last.
     """
 
     def __init__(self, training: Training, tools: Tools) -> None:
         self.training = training
         self.updates: dict[str, tuple[int, int]] = {}
+        self.uploading: dict[str, int] = {}
         self._tools = tools
         self._inbox: asyncio.Queue[tuple[events.Event, asyncio.Event]] = asyncio.Queue()
         self._unwritten = False
@@ -223,26 +229,32 @@ class Driver:
     async def _guard(self, work: Work) -> None:
         """Work that breaks fails its training, with a reason for the caller and the rest for the log."""
         try:
-            while not await self._done(work):
-                await self._tools.clock.sleep(DATABASE_PAUSE)
+            while pause := await self._try(work):
+                await self._tools.clock.sleep(pause)
         except AimleError as error:
             self.put(events.Broken(error.detail))
         except Exception:
             _log.exception("training %s broke", self.training.training_id)
             self.put(events.Broken("the server failed; the reason is in its log"))
 
-    async def _done(self, work: Work) -> bool:
-        """Whether the work came to its end; False where the database does not answer: do it again."""
+    async def _try(self, work: Work) -> float:
+        """Do the work; seconds after which to do it again, 0 where it came to its end."""
         try:
             await work()
         except (PyMongoError, Unavailable) as error:
             if isinstance(error, PyMongoError) and translate(error) is None:
                 raise
             _log.warning("training %s waits for the database", self.training.training_id)
-            return False
-        return True
+            return DATABASE_PAUSE
+        except OSError as error:
+            if disk.translate(error) is None:
+                raise
+            _log.error("training %s waits for room on the disk", self.training.training_id)
+            return DISK_PAUSE
+        return 0.0
 
     async def _select(self) -> None:
+        await self._tools.files.prepare(self.training)
         try:
             participants = await self._tools.members.choose(self.training)
         except NotEnoughMembers as error:
@@ -251,9 +263,7 @@ class Driver:
             self.put(events.Selected(participants))
 
     async def _ask(self, participants: tuple[Participant, ...]) -> None:
-        training = self.training
-        await self._tools.files.prepare(training)
-        await self._tools.asker.ask(training, participants, self.put)
+        await self._tools.asker.ask(self.training, participants, self.put)
 
     async def _note(self) -> None:
         await self._tools.clock.sleep(NOTE_PAUSE)
@@ -261,7 +271,8 @@ class Driver:
 
     async def _wait(self, number: int, until: datetime) -> None:
         seconds = (until - self._tools.clock.now()).total_seconds()
-        await self._tools.clock.sleep(max(0.0, seconds))
+        # The clock may have been set back while the round was written; from here on it does not matter.
+        await self._tools.clock.sleep(min(max(0.0, seconds), self.training.quorum.round_timeout))
         self.put(events.Deadline(number))
 
     async def _aggregate(self, number: int) -> None:

@@ -23,6 +23,9 @@ _log = logging.getLogger("aimle.hfl")
 CLAIM_AT_ONCE = 16
 """Trainings of a dead process that one process takes over in one go."""
 
+STALLED_LEASES = 3
+"""A lease too long to be of this time, that has not been renewed for so many leases, is a dead process's."""
+
 
 @dataclass(frozen=True)
 class Seat:
@@ -61,6 +64,7 @@ class Engine:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._stopped = False
+        self._too_long: dict[tuple[str, datetime], float] = {}
 
     async def start(self) -> None:
         """Begin to take over trainings that nobody drives."""
@@ -158,6 +162,7 @@ class Engine:
         if self._drivers:
             await self._tools.files.folders.touch(self._drivers)
             await self._tools.trainings.renew(self._tools.holder.name, list(self._drivers), self._until(now))
+        await self._end_stalled_leases(now)
         claimed = await self._tools.trainings.claim(self._tools.holder, now, self._until(now), CLAIM_AT_ONCE)
         for document in claimed:
             if document["_id"] not in self._drivers:
@@ -165,6 +170,16 @@ class Engine:
                 training = Training.from_document(document)
                 await self._tools.files.forget(training)
                 self._drive(training)
+
+    async def _end_stalled_leases(self, now: datetime) -> None:
+        """End leases from before the clock was set back, whose processes have died since: they would last for long."""
+        leases = await self._tools.trainings.leased_beyond(self._until(now))
+        moment = self._tools.clock.monotonic()
+        self._too_long = {lease: self._too_long.get(lease, moment) for lease in leases.items()}
+        for (training_id, until), since in self._too_long.items():
+            if moment - since >= STALLED_LEASES * self._lease:
+                _log.warning("training %s: its lease is from another time and ends", training_id)
+                await self._tools.trainings.end_lease(training_id, until, now)
 
     def _until(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self._lease)

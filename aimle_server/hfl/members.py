@@ -6,7 +6,7 @@ again before every round. Newcomers are asked whether they take part (8.10); tho
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from aimle_server.hfl.training import Participant, Training
@@ -30,11 +30,14 @@ from sbi.clock import Clock
 RETRY_SECONDS = 2.0
 """Pause before looking again for clients where there are too few."""
 
+SCHEDULE_SECONDS = 60.0
+"""Longest sleep before the schedule is looked at again: the clock may have been set meanwhile."""
+
 MOST_PARTICIPANTS = 1000
 """Participants of a training whose request says by criteria who takes part, and not how many."""
 
-PASS_OVER = timedelta(seconds=60)
-"""A client that did not join, or stopped reporting, is not asked again for this long: others come first."""
+PASS_OVER = 60.0
+"""Seconds for which a client that did not join, or stopped reporting, is not asked again: others come first."""
 
 
 class NotEnoughMembers(Exception):
@@ -72,7 +75,7 @@ class MemberSelection:
         self._server_id = server_id
         self._patience = patience
         self._join_timeout = join_timeout
-        self._passed_over: dict[tuple[str, str], datetime] = {}
+        self._passed_over: dict[tuple[str, str], float] = {}
 
     async def choose(self, training: Training) -> tuple[Participant, ...]:
         """The participants of the next round, by client id, once the operational schedule allows one.
@@ -81,7 +84,7 @@ class MemberSelection:
             NotEnoughMembers: after `join_timeout` seconds there are still fewer than the quorum.
         """
         await self._wait_for_schedule(training)
-        began = self._clock.now()
+        began = self._clock.monotonic()
         self._pass_over(
             training, {p.client_id for p in training.participants.values() if _silent(training, p)}
         )
@@ -93,18 +96,21 @@ class MemberSelection:
             chosen = sorted((*staying, *joined), key=lambda participant: participant.client_id)
             if len(chosen) >= needed:
                 return tuple(chosen)
-            if (self._clock.now() - began).total_seconds() >= self._join_timeout:
+            if self._clock.monotonic() - began >= self._join_timeout:
                 raise NotEnoughMembers(f"{len(chosen)} clients take part, {needed} needed")
             staying = tuple(chosen)
             await self._clock.sleep(RETRY_SECONDS)
 
     async def _wait_for_schedule(self, training: Training) -> None:
         schedule = OperationalSchedule.of_request(training.request)
-        now = self._clock.now()
-        opens = schedule.opens(now)
-        if opens is None:
-            raise NotEnoughMembers("the operational schedule is over")
-        await self._clock.sleep((opens - now).total_seconds())
+        while True:
+            now = self._clock.now()
+            opens = schedule.opens(now)
+            if opens is None:
+                raise NotEnoughMembers("the operational schedule is over")
+            if opens <= now:
+                return
+            await self._clock.sleep(min((opens - now).total_seconds(), SCHEDULE_SECONDS))
 
     async def _staying(self, training: Training) -> tuple[Participant, ...]:
         """Present participants that are still registered, still fulfil the request and still report."""
@@ -164,7 +170,7 @@ class MemberSelection:
         ]
 
     def _pass_over(self, training: Training, client_ids: set[str]) -> None:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         waiting = {key: until for key, until in self._passed_over.items() if until > now}
         self._passed_over = waiting | {
             (training.training_id, client_id): now + PASS_OVER for client_id in client_ids
@@ -172,7 +178,7 @@ class MemberSelection:
 
     def _is_passed_over(self, training: Training, client_id: str) -> bool:
         until = self._passed_over.get((training.training_id, client_id))
-        return until is not None and until > self._clock.now()
+        return until is not None and until > self._clock.monotonic()
 
     async def _newcomers(
         self, training: Training, present: set[str], asked: set[str]

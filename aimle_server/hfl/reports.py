@@ -17,6 +17,7 @@ from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.hfl.training import SETTLED, State
 from ml_repository.registrations import Registrations
 from sbi.errors import Conflict, InvalidRequest
+from sbi.tensors import MAX_HEADER
 
 _log = logging.getLogger("aimle.hfl")
 
@@ -82,13 +83,19 @@ class Reports:
             try:
                 await self._take(seat, key, round_number, uploaded)
             except InvalidRequest as error:
-                await self._offended(seat, error.detail[:LONGEST_REASON])
+                await self.offended(seat, error.detail)
                 raise
         finally:
             await asyncio.to_thread(uploaded.unlink, missing_ok=True)
 
-    async def _offended(self, seat: Seat, reason: str) -> None:
+    async def most_bytes(self, seat: Seat) -> int:
+        """The most that an update can have: the model's tensors, and a header that is read at all."""
+        model = await self._files.fetch(seat.training, seat.training.round)
+        return model.stat().st_size + MAX_HEADER
+
+    async def offended(self, seat: Seat, reason: str) -> None:
         """Note an update that was refused: in the training, in the client's record and in the log."""
+        reason = reason[:LONGEST_REASON]
         _log.warning("training %s: client %s: %s", seat.training.training_id, seat.client_id, reason)
         seat.driver.put(Offended(seat.client_id, reason))
         await self._registrations.record_offence(seat.client_id)

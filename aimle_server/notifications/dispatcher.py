@@ -10,7 +10,7 @@ import logging
 import random
 import secrets
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from aimle_server.notifications.retry import Failure, RetryPolicy
 from ml_repository.outbox import Message, Outbox, Pending
@@ -21,6 +21,8 @@ _log = logging.getLogger("aimle.notifications")
 
 _LEASE_TIMEOUTS = 3.0
 """A lease lasts as long as this many attempts, and is prolonged before each."""
+_SET_BACK = timedelta(seconds=5)
+"""A clock that shows less than at the last look, by more than this, was set back."""
 _LOOK_AHEAD = 8
 """Due messages looked at, as a multiple of `concurrency`: other processes may be serving the first ones."""
 
@@ -68,6 +70,7 @@ class Dispatcher:
         self._owner = secrets.token_urlsafe(8)
         self._woken = asyncio.Event()
         self._stopping = False
+        self._looked: datetime | None = None
         self._serving: dict[str, asyncio.Task[None]] = {}
         self._load: Counter[str] = Counter()  # streams being served, by the origin of their targets
         self._loop: asyncio.Task[None] | None = None
@@ -111,6 +114,7 @@ class Dispatcher:
             await _cancel(*waits)
 
     async def _serve_due(self) -> None:
+        await self._heed_the_clock()
         if len(self._serving) >= self._concurrency:
             return
         busy = [origin for origin, streams in self._load.items() if streams >= self._per_origin]
@@ -119,6 +123,14 @@ class Dispatcher:
             if stream not in self._serving and self._has_room_for(origin):
                 self._load[origin] += 1
                 self._serving[stream] = asyncio.create_task(self._serve(stream, origin))
+
+    async def _heed_the_clock(self) -> None:
+        """Have nothing wait for a time that the clock has shown before; whoever is tried too early comes to no harm."""
+        now = self._clock.now()
+        if self._looked and now < self._looked - _SET_BACK:
+            _log.warning("the clock was set back: all notifications are due")
+            await self._outbox.make_all_due()
+        self._looked = now
 
     def _has_room_for(self, origin: str) -> bool:
         return len(self._serving) < self._concurrency and self._load[origin] < self._per_origin

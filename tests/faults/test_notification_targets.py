@@ -14,7 +14,7 @@ from aimle_client.testing import running_server
 from ml_repository.database import Database
 from ml_repository.outbox import Message, Outbox
 from tests.support import Listener, ManualClock, eventually
-from tests.support_process import aimle, outbox_of, server_process
+from tests.support_process import aimle, outbox_of, peak_memory, server_process
 from tests.support_targets import (
     Poured,
     continue_forever,
@@ -70,12 +70,6 @@ def came(listener: Listener, path: str) -> list[int]:
 async def attempts_of(outbox: Outbox) -> dict[str, int]:
     """How often each stream's head has failed."""
     return {head.message.stream: head.attempts for head in await outbox.heads()}
-
-
-def peak_memory(process: asyncio.subprocess.Process) -> int:
-    """The most memory that a process has ever held, in bytes."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 async def test_bad_targets_harm_nobody(tmp_path: Path, unused_tcp_port: int) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-faults fuzz lint specs clean
+.PHONY: demo test test-faults fuzz bench lint specs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aimle-server demo
@@ -17,6 +17,10 @@ test-faults: $(VENV)/.test
 # Other requests each time, 40 times as many as in `make test`: about half an hour. -k narrows it, e.g. FUZZ='-k damaged'.
 fuzz: $(VENV)/.test
 	AIMLE_FUZZ=long $(BIN)/python -m pytest tests/contract/test_fuzz.py --timeout 0 $(FUZZ)
+
+# Everything, on a machine that has nothing else to do. BENCH narrows it: BENCH='--quick', BENCH='intake requests'.
+bench: $(VENV)/.bench .bench/flwr/.made .bench/nvflare/.made
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -32,5 +36,11 @@ $(VENV)/.%: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
+# A peer that we are compared with, in an environment of its own.
+.bench/%/.made: benchmarks/peers/%.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache

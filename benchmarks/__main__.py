@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import time
+from collections.abc import Sequence
 
 import uvloop
 
@@ -28,7 +29,7 @@ def main() -> None:
         report.write(rows, scale, time.monotonic() - began)
 
 
-async def _run(names: list[str], scale: Scale) -> list[Row]:
+async def _run(names: Sequence[str], scale: Scale) -> list[Row]:
     rows: list[Row] = []
     for name in names:
         found = await importlib.import_module(f"benchmarks.{name}").run(scale)

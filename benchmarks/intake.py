@@ -34,10 +34,10 @@ async def run(scale: Scale) -> list[Row]:
         update = Path(folder, "update")
         tensors.write(update, in_tensors(np.ones(values, np.float32)), {"aimle.num_samples": "1"})
         async with _sides(values) as (ours, other):
-            sides = [_uploads(update, urls) for urls in (ours, other)]
-            for warm_up in sides:
+            our_side, other_side = _uploads(update, ours), _uploads(update, other)
+            for warm_up in (our_side, other_side):
                 await warm_up()
-            mine, theirs = await alternate(*sides, scale.repetitions)
+            mine, theirs = await alternate(our_side, other_side, scale.repetitions)
         size = update.stat().st_size
     return [
         Row(

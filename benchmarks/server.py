@@ -68,7 +68,7 @@ class Server:
     async def database_url(self) -> AsyncIterator[str]:
         """Where its embedded database is."""
         async with self.database() as database:
-            host, port = database.client.address
+            (host, port), *_ = database.client.nodes
             yield f"mongodb://{host}:{port}/?directConnection=true"
 
     def token(self, name: str) -> str:

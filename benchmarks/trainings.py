@@ -104,6 +104,7 @@ async def cast(clients: int, processes: int) -> AsyncIterator[Cast]:
         hands = [{name: secrets[name] for name in names[number::processes]} for number in range(processes)]
         starting = [_client_process(server, hand) for hand in hands]
         for running in await asyncio.gather(*(stack.enter_async_context(each) for each in starting)):
+            assert running.stdout is not None
             listening = asyncio.create_task(found.listen(running.stdout))
             stack.callback(listening.cancel)
         yield found

@@ -2,8 +2,9 @@
 
 import argparse
 import importlib
+import sys
 import time
-from collections.abc import Sequence
+import traceback
 
 import uvloop
 
@@ -13,30 +14,36 @@ from benchmarks.measure import Row, Scale
 NAMES = ("aggregation", "intake", "requests", "discovery", "notifications", "startup", "rounds")
 
 
-def main() -> None:
-    """Run what is asked for."""
+def main() -> int:
+    """Run what is asked for; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all of them")
     parser.add_argument("--quick", action="store_true", help="small sizes, once; nothing is written")
     parser.add_argument("--repetitions", type=int, help="measurements of each side (5; with --quick 1)")
+    parser.add_argument(
+        "--peer", default="", help="compare rounds with one only, named as its script in peers/"
+    )
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    scale = Scale(args.repetitions or (1 if args.quick else 5), args.quick)
+    scale = Scale(args.repetitions or (1 if args.quick else 5), args.quick, args.peer)
     began = time.monotonic()
-    rows = uvloop.run(_run(args.names or NAMES, scale))
-    if not args.names and not args.quick:
+    rows = [row for name in args.names or NAMES for row in _run(name, scale)]
+    if not (args.names or args.quick or args.peer):
         report.write(rows, scale, time.monotonic() - began)
+    return 0 if {row.group for row in rows} >= set(args.names or NAMES) else 1
 
 
-async def _run(names: Sequence[str], scale: Scale) -> list[Row]:
-    rows: list[Row] = []
-    for name in names:
-        found = await importlib.import_module(f"benchmarks.{name}").run(scale)
-        report.show(found)
-        rows += found
+def _run(name: str, scale: Scale) -> list[Row]:
+    """The rows of one benchmark; none if it fails, which does not keep the others from running."""
+    try:
+        rows: list[Row] = uvloop.run(importlib.import_module(f"benchmarks.{name}").run(scale))
+    except Exception:
+        traceback.print_exc()
+        return []
+    report.show(rows)
     return rows
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,10 +17,12 @@ class Scale:
     Attributes:
         repetitions: measurements of each side.
         quick: small sizes, to see that everything works; the figures mean little.
+        peer: the script of the only peer to compare rounds with; empty: all of them.
     """
 
     repetitions: int = 5
     quick: bool = False
+    peer: str = ""
 
     def size(self, full: int, quick: int) -> int:
         """The full size, or the quick one."""

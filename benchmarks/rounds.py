@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +84,8 @@ async def run(scale: Scale) -> list[Row]:
     """Seconds of a round and, where it counts, megabytes of the server side."""
     rows = []
     for comparison in QUICK if scale.quick else COMPARISONS:
-        rows += await _compare(comparison, scale)
+        if scale.peer in ("", comparison.peer.script):
+            rows += await _compare(comparison, scale)
     return rows
 
 
@@ -136,7 +136,7 @@ async def _their_session(comparison: Comparison) -> Figures:
         out, err = await running.communicate()
     if running.returncode:
         raise RuntimeError(f"{peer.name} failed:\n{err.decode(errors='replace')[-3000:]}")
-    outcome: Mapping[str, object] = json.loads(out.decode().strip().splitlines()[-1])
+    outcome = json.loads(out.decode().strip().splitlines()[-1])
     return _figures(outcome["round_seconds"], outcome["peak_rss_bytes"])
 
 

@@ -68,7 +68,8 @@ class Server:
     async def database_url(self) -> AsyncIterator[str]:
         """Where its embedded database is."""
         async with self.database() as database:
-            (host, port), *_ = database.client.nodes
+            client: Any = database.client
+            host, port = client.address
             yield f"mongodb://{host}:{port}/?directConnection=true"
 
     def token(self, name: str) -> str:

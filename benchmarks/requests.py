@@ -44,8 +44,8 @@ async def run(scale: Scale) -> list[Row]:
     """Rates and percentiles of the three kinds."""
     kinds = [
         Kind("registration", 16, scale.size(2000, 100), _registration),
-        Kind(f"discovery, {RESULTS} results", 16, scale.size(1000, 50), _discovery),
-        Kind(f"selection of {SELECTED}", 8, scale.size(300, 20), _selection),
+        Kind(f"discovery, {RESULTS} results", 16, scale.size(400, 50), _discovery),
+        Kind(f"selection of {SELECTED}", 8, scale.size(200, 20), _selection),
     ]
     rows = []
     async with _sides() as (server, bare):

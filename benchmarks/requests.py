@@ -6,13 +6,14 @@ on both sides. The requests of a measurement are sent over some connections at o
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote
 
 from benchmarks import load
-from benchmarks.measure import Figures, Measurement, Row, Scale, Target, alternate, column
+from benchmarks.measure import Figures, Row, Scale, Target, alternate, column
 from benchmarks.population import populate
 from benchmarks.server import SERVICE, Server, criteria, process, registration, running_server
 
@@ -57,8 +58,8 @@ async def run(scale: Scale) -> list[Row]:
 async def _compare(kind: Kind, server: Server, bare: str, scale: Scale) -> list[Row]:
     ours, other = _measurement(kind, server.url, server.token(SERVICE)), _measurement(kind, bare, "none")
     for warm_up in (ours, other):
-        await warm_up()
-    mine, theirs = await alternate(ours, other, scale.repetitions)
+        await warm_up(kind.count // 10)
+    mine, theirs = await alternate(partial(ours, kind.count), partial(other, kind.count), scale.repetitions)
     what = f"{kind.name}, {kind.connections} connections"
 
     def row(name: str, unit: str, target: Target | None = None) -> Row:
@@ -67,13 +68,14 @@ async def _compare(kind: Kind, server: Server, bare: str, scale: Scale) -> list[
     return [row("rate", "requests/s", Target(0.6, at_least=True)), row("p99", "ms, 99th percentile")]
 
 
-def _measurement(kind: Kind, url: str, token: str) -> Measurement:
+def _measurement(kind: Kind, url: str, token: str) -> Callable[[int], Awaitable[Figures]]:
+    """What sends as many requests as it is told, each another one than those before."""
     sent = 0
 
-    async def measure() -> Figures:
+    async def measure(count: int) -> Figures:
         nonlocal sent
-        requests = [kind.make(url, token, sent + number) for number in range(kind.count)]
-        sent += kind.count
+        requests = [kind.make(url, token, sent + number) for number in range(count)]
+        sent += count
         return await load.send(url, requests, kind.connections)
 
     return measure

@@ -28,21 +28,23 @@ def main() -> int:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     scale = Scale(args.repetitions or (1 if args.quick else 5), args.quick, args.peer)
     began = time.monotonic()
-    rows = [row for name in args.names or NAMES for row in _run(name, scale)]
+    rows: list[Row] = []
+    complete = [uvloop.run(_run(name, scale, rows)) for name in args.names or NAMES]
     if not (args.names or args.quick or args.peer):
         report.write(rows, scale, time.monotonic() - began)
-    return 0 if {row.group for row in rows} >= set(args.names or NAMES) else 1
+    return 0 if all(complete) else 1
 
 
-def _run(name: str, scale: Scale) -> list[Row]:
-    """The rows of one benchmark; none if it fails, which does not keep the others from running."""
+async def _run(name: str, scale: Scale, rows: list[Row]) -> bool:
+    """Add the rows of one benchmark; False if it fails, which does not keep the others from running."""
     try:
-        rows: list[Row] = uvloop.run(importlib.import_module(f"benchmarks.{name}").run(scale))
+        async for row in importlib.import_module(f"benchmarks.{name}").run(scale):
+            report.show(row)
+            rows.append(row)
     except Exception:
         traceback.print_exc()
-        return []
-    report.show(rows)
-    return rows
+        return False
+    return True
 
 
 if __name__ == "__main__":

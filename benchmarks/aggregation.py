@@ -6,7 +6,7 @@ writes the result. `numpy.copy` makes new arrays, `copyto` fills one that is the
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ Stack = npt.NDArray[np.float32]
 """All updates: [client, value]."""
 
 
-async def run(scale: Scale) -> list[Row]:
+async def run(scale: Scale) -> AsyncIterator[Row]:
     """Seconds for all updates."""
     values = scale.size(10_000_000, 100_000)
     with tempfile.TemporaryDirectory(prefix="aimle-bench-") as name:
@@ -46,10 +46,8 @@ async def run(scale: Scale) -> list[Row]:
         mine, theirs = await alternate(ours, copies, scale.repetitions)
     what = f"FedAvg, {CLIENTS} updates of {4 * values / 1e6:g} MB"
     seconds = column(mine, "seconds")
-    return [
-        Row(GROUP, what, "s", seconds, "numpy.copy", column(theirs, "new"), Target(1.5)),
-        Row(GROUP, what, "s", seconds, "numpy.copyto, memory at hand", column(theirs, "kept")),
-    ]
+    yield Row(GROUP, what, "s", seconds, "numpy.copy", column(theirs, "new"), Target(1.5))
+    yield Row(GROUP, what, "s", seconds, "numpy.copyto, memory at hand", column(theirs, "kept"))
 
 
 def _seconds(work: Callable[[], object]) -> float:

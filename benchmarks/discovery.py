@@ -5,6 +5,7 @@ a data set. Each number of clients is in a server of its own, and the servers ar
 """
 
 import json
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from urllib.parse import quote
 
@@ -17,34 +18,30 @@ GROUP = "discovery"
 RESULTS = 100
 
 
-async def run(scale: Scale) -> list[Row]:
+async def run(scale: Scale) -> AsyncIterator[Row]:
     """Medians of the latencies, with the fewest clients as the other side."""
     sizes = (1000, 10_000, 100_000) if not scale.quick else (200, 1000, 2000)
     questions = {"any 100 of a service": criteria(), "the 100 with a data set": criteria(RARE)}
-    asked = scale.size(100, 10)
+    asked = scale.size(20, 10)
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(running_server()) for _ in sizes]
         for server, size in zip(servers, sizes, strict=True):
             await populate(server, 0, size, rare_every=size // RESULTS)
-        rows = []
         for name, wanted in questions.items():
             measurements = [_measurement(server, wanted, asked) for server in servers]
             found = [await _in_turn(measurements) for _ in range(scale.repetitions + 1)][1:]
             columns = list(zip(*found, strict=True))
             for size, figures in list(zip(sizes, columns, strict=True))[1:]:
                 last = size == sizes[-1]
-                rows.append(
-                    Row(
-                        GROUP,
-                        f"{name}, {size:,} registered",
-                        "ms",
-                        column(figures, "p50"),
-                        f"itself with {sizes[0]:,}",
-                        column(columns[0], "p50"),
-                        Target(2) if last else None,
-                    )
+                yield Row(
+                    GROUP,
+                    f"{name}, {size:,} registered",
+                    "ms",
+                    column(figures, "p50"),
+                    f"itself with {sizes[0]:,}",
+                    column(columns[0], "p50"),
+                    Target(2) if last else None,
                 )
-    return rows
 
 
 async def _in_turn(measurements: list[Measurement]) -> list[Figures]:

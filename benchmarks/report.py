@@ -20,15 +20,14 @@ _HEAD = (
 )
 
 
-def show(rows: Sequence[Row]) -> None:
-    """Print the rows of a benchmark."""
-    for row in rows:
-        print(f"{row.group}: {row.what}")
-        print(f"    ours {spread(row.ours)} {row.unit}")
-        if row.others:
-            print(f"    {row.other} {spread(row.others)} {row.unit}; ratio {spread(row.ratios)}")
-        if row.target:
-            print(f"    target {row.target}: {row.verdict}", flush=True)
+def show(row: Row) -> None:
+    """Print one comparison."""
+    lines = [f"{row.group}: {row.what}", f"    ours {spread(row.ours)} {row.unit}"]
+    if row.others:
+        lines.append(f"    {row.other} {spread(row.others)} {row.unit}; ratio {spread(row.ratios)}")
+    if row.target:
+        lines.append(f"    target {row.target}: {row.verdict}")
+    print("\n".join(lines), flush=True)
 
 
 def write(rows: Sequence[Row], scale: Scale, seconds: float) -> None:

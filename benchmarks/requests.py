@@ -41,18 +41,17 @@ class Kind:
     make: Callable[[str, str, int], bytes]
 
 
-async def run(scale: Scale) -> list[Row]:
+async def run(scale: Scale) -> AsyncIterator[Row]:
     """Rates and percentiles of the three kinds."""
     kinds = [
         Kind("registration", 16, scale.size(2000, 100), _registration),
         Kind(f"discovery, {RESULTS} results", 16, scale.size(400, 50), _discovery),
         Kind(f"selection of {SELECTED}", 8, scale.size(200, 20), _selection),
     ]
-    rows = []
     async with _sides() as (server, bare):
         for kind in kinds:
-            rows += await _compare(kind, server, bare, scale)
-    return rows
+            for row in await _compare(kind, server, bare, scale):
+                yield row
 
 
 async def _compare(kind: Kind, server: Server, bare: str, scale: Scale) -> list[Row]:

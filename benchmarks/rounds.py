@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import statistics
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,13 +81,12 @@ QUICK = (
 )
 
 
-async def run(scale: Scale) -> list[Row]:
+async def run(scale: Scale) -> AsyncIterator[Row]:
     """Seconds of a round and, where it counts, megabytes of the server side."""
-    rows = []
     for comparison in QUICK if scale.quick else COMPARISONS:
         if scale.peer in ("", comparison.peer.script):
-            rows += await _compare(comparison, scale)
-    return rows
+            for row in await _compare(comparison, scale):
+                yield row
 
 
 async def _compare(comparison: Comparison, scale: Scale) -> list[Row]:

@@ -5,6 +5,7 @@ begins to train. All clocks are this machine's.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from benchmarks.measure import Figures, Row, Scale, Target, column
 from benchmarks.trainings import Cast, cast
@@ -14,15 +15,13 @@ CLIENTS = 10
 VALUES = 10_000
 
 
-async def run(scale: Scale) -> list[Row]:
+async def run(scale: Scale) -> AsyncIterator[Row]:
     """Seconds."""
     async with cast(CLIENTS, processes=CLIENTS) as company:
         figures = [await _measure(company) for _ in range(scale.repetitions + 1)][1:]
     what = f"request to first round, {CLIENTS} clients"
-    return [
-        Row(GROUP, f"{what}: all of them train", "s", column(figures, "trained"), target=Target(1)),
-        Row(GROUP, f"{what}: the server has begun it", "s", column(figures, "begun")),
-    ]
+    yield Row(GROUP, f"{what}: all of them train", "s", column(figures, "trained"), target=Target(1))
+    yield Row(GROUP, f"{what}: the server has begun it", "s", column(figures, "begun"))
 
 
 async def _measure(company: Cast) -> Figures:

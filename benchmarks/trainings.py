@@ -71,7 +71,7 @@ class Cast:
             objective=Objective(max_epochs=rounds),
         )
         async with asyncio.timeout(_PATIENCE):
-            status = await training.wait(poll=0.5)
+            status = await training.wait()
         if status.state != "COMPLETED" or status.output_model_id is None or status.round != rounds:
             raise RuntimeError(
                 f"the training ended as {status.state} in round {status.round}: {status.reason}"

@@ -7,6 +7,7 @@ targets    notification targets, each at a loopback address of its own, which no
 """
 
 import asyncio
+import hashlib
 import json
 import secrets
 import signal
@@ -120,6 +121,13 @@ class Work:
             pass
         return web.Response(status=204)
 
+    async def digest(self, request: web.Request) -> web.Response:
+        """Read and take the SHA-256, which whoever checks an upload has to."""
+        hasher = hashlib.sha256()
+        async for data in request.content.iter_any():
+            hasher.update(data)
+        return web.Response(status=204, headers={"Digest": hasher.hexdigest()})
+
     def application(self) -> web.Application:
         """The handlers, at the paths that ours have."""
         app = web.Application(client_max_size=2**31)
@@ -129,6 +137,7 @@ class Work:
         app.router.add_get("/aimles-disc/v1/clients", self.discover)
         app.router.add_post("/aimles-sel/v1/select", self.select)
         app.router.add_put("/upload/{number}", self.upload)
+        app.router.add_put("/digest/{number}", self.digest)
         return app
 
 

@@ -189,7 +189,7 @@ class Artifacts:
     async def _copy(self, artifact: Artifact, path: Path) -> None:
         async with appending(path, 0) as target:
             async for data in self.read(artifact):
-                await target.append(data)
+                await target.append([data])
         if target.sha256 != artifact.sha256:
             raise CorruptArtifact(f"the stored bytes of {artifact.id} are not those of their digest")
 

@@ -4,11 +4,11 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,34 +16,56 @@ T = TypeVar("T")
 BLOCK = 1 << 20
 """Bytes worth a switch to a thread and back."""
 
+_AT_ONCE = 512
+"""Pieces written by one system call, which takes 1024."""
+
 
 class HashedFile:
     """An open file; use `appending`.
 
     Attributes:
-        size: bytes in it.
+        size: bytes in it, those included that are still being written.
     """
 
     def __init__(self, descriptor: int, size: int, digest: "hashlib._Hash") -> None:
         self._descriptor = descriptor
         self._digest = digest
+        self._writing: asyncio.Task[None] | None = None
         self.size = size
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal, of everything in the file."""
+        """Hexadecimal, of everything that is written."""
         return self._digest.hexdigest()
 
-    async def append(self, data: bytes | bytearray) -> None:
-        """Write all of `data`; when cancelled, write it and then be cancelled."""
-        await undisturbed(self._append, data)
+    async def append(self, pieces: Sequence[bytes]) -> None:
+        """Begin to write these, once the ones before them are written: so the next ones can be received meanwhile.
 
-    def _append(self, data: bytes | bytearray) -> None:
-        self._digest.update(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        self.size += len(data)
+        Raises:
+            OSError: those before them could not be written.
+        """
+        await self.written()
+        self.size += sum(map(len, pieces))
+        self._writing = asyncio.create_task(asyncio.to_thread(self._append, pieces))
+
+    async def written(self) -> None:
+        """Return when everything is written; when cancelled, then be cancelled.
+
+        Raises:
+            OSError: it could not be.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await finished(writing)
+
+    def _append(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self._digest.update(piece)
+        for first in range(0, len(pieces), _AT_ONCE):
+            some = pieces[first : first + _AT_ONCE]
+            written = os.writev(self._descriptor, some)
+            if written < sum(map(len, some)):  # such as on a disk that has filled
+                _write(self._descriptor, memoryview(b"".join(some))[written:])
 
 
 def opened(path: Path) -> FileIO:
@@ -69,21 +91,32 @@ async def appending(path: Path, keep: int) -> AsyncIterator[HashedFile]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_size < keep:
             raise BlockingIOError("another process has begun it anew")
-        digest = await undisturbed(_cut, descriptor, keep)
-        yield HashedFile(descriptor, keep, digest)
+        file = HashedFile(descriptor, keep, await undisturbed(_cut, descriptor, keep))
+        try:
+            yield file
+        finally:
+            await file.written()
     finally:
         os.close(descriptor)
 
 
 async def undisturbed(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call `function` in a thread; a cancellation waits for its end, so that nobody meets it half done."""
-    work: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    return await finished(asyncio.create_task(asyncio.to_thread(function, *args, **kwargs)))
+
+
+async def finished(work: "asyncio.Task[T]") -> T:
+    """What a task returns; a cancellation waits for its end, too."""
     try:
-        result: T = await asyncio.shield(work)
+        return await asyncio.shield(work)
     except asyncio.CancelledError:
         await asyncio.wait([work])
         raise
-    return result
+
+
+def _write(descriptor: int, rest: memoryview) -> None:
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _cut(descriptor: int, keep: int) -> "hashlib._Hash":

@@ -172,17 +172,18 @@ class Spool:
     async def _fill(self, file: HashedFile, request: web.Request, announced: Announced, most: int) -> None:
         begin = file.size
         end = most if announced.length is None else begin + announced.length
-        block, more = bytearray(), True
+        pieces, more = list[bytes](), True
         try:
             while more:
-                more = await _gather(request.content, block, self._pace)
-                if file.size + len(block) > end:
-                    block.clear()
+                more = await _gather(request.content, pieces, self._pace)
+                if file.size + sum(map(len, pieces)) > end:
+                    pieces.clear()
                     raise announced.too_long(most)
-                full, block = block, bytearray()
+                full, pieces = pieces, []
                 await file.append(full)
         finally:
-            await file.append(block)  # what came before it broke off
+            await file.append(pieces)  # what came before it broke off
+            await file.written()
         if announced.length is not None and file.size < end:
             raise InvalidRequest.of(hdrs.CONTENT_RANGE, f"the body has only {file.size - begin} bytes")
 
@@ -201,17 +202,19 @@ class Spool:
         return Received(path, file.size, file.sha256)
 
 
-async def _gather(content: aiohttp.StreamReader, block: bytearray, pace: Pace) -> bool:
-    """Add to `block` what comes, until it is worth writing or the pace's time is over; False: that was all."""
+async def _gather(content: aiohttp.StreamReader, pieces: list[bytes], pace: Pace) -> bool:
+    """Add to `pieces` what comes, until it is worth writing or the pace's time is over; False: that was all."""
+    size = 0
     try:
         async with asyncio.timeout(pace.seconds):
-            while len(block) < BLOCK:
-                data = await content.read(BLOCK - len(block))
+            while size < BLOCK:
+                data = await content.readany()
                 if not data:
                     return False
-                block += data
+                pieces.append(data)
+                size += len(data)
     except TimeoutError as error:
-        if len(block) < pace.bytes:
+        if size < pace.bytes:
             raise web.HTTPRequestTimeout from error
     except _BROKEN as error:
         raise InvalidRequest("the body broke off") from error

@@ -152,19 +152,21 @@ async def _save(
     progress: Progress | None,
     most: int | None,
 ) -> None:
-    block = bytearray()
+    pieces, size = list[bytes](), 0
     try:
         async for data in content.iter_any():
-            block += data
-            if most is not None and file.size + len(block) > most:
-                block.clear()
+            pieces.append(data)
+            size += len(data)
+            if most is not None and file.size + size > most:
+                pieces.clear()
                 raise TransferTooLarge(f"more than {most} bytes came")
-            if len(block) >= BLOCK:
-                full, block = block, bytearray()
+            if size >= BLOCK:
+                full, pieces, size = pieces, [], 0
                 await file.append(full)
                 tell(progress, file.size, partial.version.size)
     finally:
-        await file.append(block)
+        await file.append(pieces)
+        await file.written()
         partial.size = file.size
         tell(progress, file.size, partial.version.size)
 

@@ -24,7 +24,7 @@ from pymongo import ASCENDING, IndexModel
 from ml_repository.database import Database, Document, Session
 from sbi.clock import Clock
 from sbi.errors import NotFound, Unavailable
-from sbi.hashed_file import appending, opened
+from sbi.hashed_file import Block, appending, opened
 
 CHUNK_BYTES = 2 << 20
 
@@ -189,7 +189,7 @@ class Artifacts:
     async def _copy(self, artifact: Artifact, path: Path) -> None:
         async with appending(path, 0) as target:
             async for data in self.read(artifact):
-                await target.append([data])
+                await target.append(Block(data))
         if target.sha256 != artifact.sha256:
             raise CorruptArtifact(f"the stored bytes of {artifact.id} are not those of their digest")
 

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
@@ -13,11 +13,30 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 """Bytes worth a switch to a thread and back."""
 
-_AT_ONCE = 512
-"""Pieces written by one system call, which takes 1024."""
+_MOST_PIECES = 512
+"""Pieces of a block: one system call writes 1024, and each costs memory of its own."""
+
+
+class Block:
+    """Bytes on their way to a file, in the pieces in which they came.
+
+    Attributes:
+        size: bytes in it.
+    """
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.size = sum(map(len, pieces))
+
+    def add(self, piece: bytes) -> None:
+        """Add what came next."""
+        self.pieces.append(piece)
+        self.size += len(piece)
+        if len(self.pieces) > _MOST_PIECES:
+            self.pieces = [b"".join(self.pieces)]
 
 
 class HashedFile:
@@ -38,15 +57,15 @@ class HashedFile:
         """Hexadecimal, of everything that is written."""
         return self._digest.hexdigest()
 
-    async def append(self, pieces: Sequence[bytes]) -> None:
-        """Begin to write these, once the ones before them are written: so the next ones can be received meanwhile.
+    async def append(self, block: Block) -> None:
+        """Begin to write a block, once the one before it is written: so the next one can be received meanwhile.
 
         Raises:
-            OSError: those before them could not be written.
+            OSError: the one before it could not be written.
         """
         await self.written()
-        self.size += sum(map(len, pieces))
-        self._writing = asyncio.create_task(asyncio.to_thread(self._append, pieces))
+        self.size += block.size
+        self._writing = asyncio.create_task(asyncio.to_thread(self._append, block))
 
     async def written(self) -> None:
         """Return when everything is written; when cancelled, then be cancelled.
@@ -58,14 +77,14 @@ class HashedFile:
         if writing is not None:
             await finished(writing)
 
-    def _append(self, pieces: Sequence[bytes]) -> None:
-        for piece in pieces:
+    def _append(self, block: Block) -> None:
+        for piece in block.pieces:
             self._digest.update(piece)
-        for first in range(0, len(pieces), _AT_ONCE):
-            some = pieces[first : first + _AT_ONCE]
-            written = os.writev(self._descriptor, some)
-            if written < sum(map(len, some)):  # such as on a disk that has filled
-                _write(self._descriptor, memoryview(b"".join(some))[written:])
+        written = os.writev(self._descriptor, block.pieces)
+        if written < block.size:  # such as on a disk that has just filled
+            rest = memoryview(b"".join(block.pieces))[written:]
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
 
 
 def opened(path: Path) -> FileIO:
@@ -114,15 +133,10 @@ async def finished(work: "asyncio.Task[T]") -> T:
         raise
 
 
-def _write(descriptor: int, rest: memoryview) -> None:
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
 def _cut(descriptor: int, keep: int) -> "hashlib._Hash":
     """Cut the file; the digest of what is left."""
     os.ftruncate(descriptor, keep)
     digest = hashlib.sha256()
-    while block := os.read(descriptor, BLOCK):
+    while block := os.read(descriptor, BLOCK_BYTES):
         digest.update(block)
     return digest

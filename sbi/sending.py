@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import hdrs
 
 from sbi.digests import REPR_DIGEST, repr_digest
-from sbi.hashed_file import BLOCK, undisturbed
+from sbi.hashed_file import BLOCK_BYTES, undisturbed
 from sbi.patience import Interrupted, TransferError
 
 Progress = Callable[[int, int | None], None]
@@ -88,7 +88,7 @@ class Sending:
 
     async def _blocks(self, offset: int, limit: asyncio.Timeout, stall: float) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        while data := await undisturbed(pread, self._file.fileno(), BLOCK, offset):
+        while data := await undisturbed(pread, self._file.fileno(), BLOCK_BYTES, offset):
             offset += len(data)
             limit.reschedule(loop.time() + stall)
             yield data

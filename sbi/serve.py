@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from sbi.digests import REPR_DIGEST, etag, repr_digest, sha256_of
 from sbi.errors import NotFound
-from sbi.hashed_file import BLOCK, opened
+from sbi.hashed_file import BLOCK_BYTES, opened
 from sbi.problems import problem_response
 
 Source = Callable[[int, int], AsyncIterator[bytes]]
@@ -76,7 +76,7 @@ async def send_file(
 
 async def _read(file: FileIO, start: int, stop: int) -> AsyncIterator[bytes]:
     file.seek(start)
-    while start < stop and (data := await asyncio.to_thread(file.read, min(BLOCK, stop - start))):
+    while start < stop and (data := await asyncio.to_thread(file.read, min(BLOCK_BYTES, stop - start))):
         yield data
         start += len(data)
 

@@ -23,7 +23,7 @@ from aiohttp import hdrs, web
 from sbi.announced import Announced, announced_upload
 from sbi.digests import REPR_DIGEST
 from sbi.errors import Conflict, InvalidRequest, PayloadTooLarge, RangeNotSatisfiable
-from sbi.hashed_file import BLOCK, HashedFile, appending, undisturbed
+from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending, undisturbed
 
 _BROKEN = (ConnectionError, aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError)
 
@@ -172,17 +172,17 @@ class Spool:
     async def _fill(self, file: HashedFile, request: web.Request, announced: Announced, most: int) -> None:
         begin = file.size
         end = most if announced.length is None else begin + announced.length
-        pieces, more = list[bytes](), True
+        block, more = Block(), True
         try:
             while more:
-                more = await _gather(request.content, pieces, self._pace)
-                if file.size + sum(map(len, pieces)) > end:
-                    pieces.clear()
+                more = await _gather(request.content, block, self._pace)
+                if file.size + block.size > end:
+                    block = Block()
                     raise announced.too_long(most)
-                full, pieces = pieces, []
+                full, block = block, Block()
                 await file.append(full)
         finally:
-            await file.append(pieces)  # what came before it broke off
+            await file.append(block)  # what came before it broke off
             await file.written()
         if announced.length is not None and file.size < end:
             raise InvalidRequest.of(hdrs.CONTENT_RANGE, f"the body has only {file.size - begin} bytes")
@@ -202,19 +202,16 @@ class Spool:
         return Received(path, file.size, file.sha256)
 
 
-async def _gather(content: aiohttp.StreamReader, pieces: list[bytes], pace: Pace) -> bool:
-    """Add to `pieces` what comes, until it is worth writing or the pace's time is over; False: that was all."""
-    size = 0
+async def _gather(content: aiohttp.StreamReader, block: Block, pace: Pace) -> bool:
+    """Add to `block` what comes, until it is worth writing or the pace's time is over; False: that was all."""
     try:
         async with asyncio.timeout(pace.seconds):
-            while size < BLOCK:
-                data = await content.readany()
-                if not data:
+            while block.size < BLOCK_BYTES:
+                if content.at_eof():
                     return False
-                pieces.append(data)
-                size += len(data)
+                block.add((await content.readchunk())[0])  # as it came; other ways to read join what has come
     except TimeoutError as error:
-        if size < pace.bytes:
+        if block.size < pace.bytes:
             raise web.HTTPRequestTimeout from error
     except _BROKEN as error:
         raise InvalidRequest("the body broke off") from error

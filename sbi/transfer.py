@@ -14,7 +14,7 @@ from aiohttp import hdrs
 
 from sbi.clock import Clock
 from sbi.digests import sha256_of
-from sbi.hashed_file import BLOCK, HashedFile, appending, opened, undisturbed
+from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending, opened, undisturbed
 from sbi.partial import Partial, Version
 from sbi.patience import (
     COME_AGAIN,
@@ -91,7 +91,7 @@ async def download(
             file, last = await _get(session, url, partial, dict(headers or {}), progress, max_bytes, patience)
             break
         except Interrupted as interrupted:
-            await retries.wait(interrupted, progress=partial.size >= before + BLOCK)
+            await retries.wait(interrupted, progress=partial.size >= before + BLOCK_BYTES)
     await undisturbed(partial.complete, file.sha256)
     return Downloaded(path, file.size, file.sha256, last)
 
@@ -152,20 +152,19 @@ async def _save(
     progress: Progress | None,
     most: int | None,
 ) -> None:
-    pieces, size = list[bytes](), 0
+    block = Block()
     try:
-        async for data in content.iter_any():
-            pieces.append(data)
-            size += len(data)
-            if most is not None and file.size + size > most:
-                pieces.clear()
+        while not content.at_eof():
+            block.add((await content.readchunk())[0])  # as it came; other ways to read join what has come
+            if most is not None and file.size + block.size > most:
+                block = Block()
                 raise TransferTooLarge(f"more than {most} bytes came")
-            if size >= BLOCK:
-                full, pieces, size = pieces, [], 0
+            if block.size >= BLOCK_BYTES:
+                full, block = block, Block()
                 await file.append(full)
                 tell(progress, file.size, partial.version.size)
     finally:
-        await file.append(pieces)
+        await file.append(block)
         await file.written()
         partial.size = file.size
         tell(progress, file.size, partial.version.size)
@@ -203,6 +202,6 @@ async def upload(
                     return answer
                 raise Interrupted.by(answer.status, answer.headers)
             except Interrupted as interrupted:
-                await retries.wait(interrupted, progress=offset >= reached + BLOCK)
+                await retries.wait(interrupted, progress=offset >= reached + BLOCK_BYTES)
             reached = max(reached, offset)
             offset = await sending.arrived(patience.stall)

@@ -35,6 +35,7 @@ async def run(scale: Scale) -> AsyncIterator[Row]:
         _write(folder, stack)
 
         async def ours() -> Figures:
+            (folder / "result").unlink(missing_ok=True)  # a round's model replaces no other
             return {"seconds": _seconds(lambda: _aggregate(folder))}
 
         async def copies() -> Figures:

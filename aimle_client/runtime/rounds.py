@@ -6,10 +6,12 @@ that is cancelled sends nothing more; what its thread is computing runs to its e
 
 import asyncio
 import logging
+import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from aimle_client.runtime.subscriptions import Assignment
 from aimle_client.trainers.base import Trainer
 from aimle_client.transfer import deliver, fetch
 from sbi.clock import Clock
+from sbi.hashed_file import undisturbed
 from sbi.tensors import InvalidTensors
 
 _log = logging.getLogger("aimle.client")
@@ -54,8 +57,9 @@ class Rounds:
         try:
             if task.schedule is not None:
                 await self.clock.sleep(seconds_until_open(task.schedule, self.clock.now()))
-            await current.attempt()
-            await self._notify(task, current.report)
+            async with AsyncExitStack() as afterwards:
+                await current.attempt(afterwards)
+                await self._notify(task, current.report)
         except asyncio.CancelledError:
             current.report = replace(current.report, outcome=Outcome.DISCARDED)
             raise
@@ -101,11 +105,14 @@ class _Round:
         self._task = task
         self._rounds = rounds
 
-    async def attempt(self) -> None:
-        """Do the work; whatever fails ends this round only, and stands in its report."""
+    async def attempt(self, afterwards: AsyncExitStack) -> None:
+        """Do the work; whatever fails ends this round only, and stands in its report.
+
+        Its files are removed `afterwards`: nobody need wait for that.
+        """
         try:
-            with tempfile.TemporaryDirectory(prefix="aimle-", ignore_cleanup_errors=True) as folder:
-                await self._work(Path(folder, "model"), Path(folder, "update"))
+            folder = await afterwards.enter_async_context(_folder())
+            await self._work(folder / "model", folder / "update")
         except (AimleClientError, InvalidTensors) as error:
             self._know(reason=str(error))
         except Exception as error:  # the trainer is the application's, and may raise anything
@@ -135,3 +142,13 @@ class _Round:
 
     def _know(self, **facts: Any) -> None:
         self.report = replace(self.report, **facts)
+
+
+@asynccontextmanager
+async def _folder() -> AsyncIterator[Path]:
+    """A new folder, removed in the end; a model's size makes that take a while, so not in the event loop."""
+    folder = Path(tempfile.mkdtemp(prefix="aimle-"))
+    try:
+        yield folder
+    finally:
+        await undisturbed(shutil.rmtree, folder, ignore_errors=True)

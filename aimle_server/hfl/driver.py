@@ -276,8 +276,10 @@ class Driver:
         self.put(events.Deadline(number))
 
     async def _aggregate(self, number: int) -> None:
-        await self._tools.files.aggregate(self.training)
+        training = self.training
+        await self._tools.files.aggregate(training)
         self.put(events.Aggregated(number))
+        self._spawn(partial(self._tools.files.prune, training))
 
     async def _store(self, number: int) -> None:
         await self._tools.results.store(self.training, number)

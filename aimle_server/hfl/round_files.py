@@ -68,8 +68,8 @@ class RoundFiles:
 
     def update(self, training: Training, participant: Participant) -> Path:
         """A participant's update of the running round."""
-        name = hashlib.sha256(f"{participant.key}/{training.round}".encode()).hexdigest()
-        return self.folders.of(training.training_id) / f"update-{name}.safetensors"
+        name = hashlib.sha256(participant.key.encode()).hexdigest()
+        return self.folders.of(training.training_id) / f"update-{training.round}-{name}.safetensors"
 
     def _memory(self, training: Training, number: int) -> Path:
         return self.folders.of(training.training_id) / f"memory-{number}.safetensors"
@@ -142,7 +142,7 @@ class RoundFiles:
     async def aggregate(self, training: Training) -> None:
         """Make the next round's model from the running round's updates, and its checkpoint.
 
-        The updates are used up; where the checkpoint fails, doing it again only repeats that.
+        Where the checkpoint fails, doing it again only repeats that.
 
         Raises:
             Conflict: the updates have no finite mean.
@@ -161,7 +161,6 @@ class RoundFiles:
         memory = self._memory(training, training.round + 1)
         if memory.exists():
             await self._checkpoint(_memory_id(training, training.round), memory)
-        await self._prune(training)
 
     def _aggregate(self, training: Training, updates: list[WeightedUpdate], target: Path) -> None:
         before = self._memory(training, training.round)
@@ -176,21 +175,23 @@ class RoundFiles:
             metadata_of(training, training.round + 1),
             state,
         )
-        for path in target.parent.glob("update-*"):  # those of clients that never reported, too
-            path.unlink()
 
     async def _checkpoint(self, artifact_id: str, path: Path) -> None:
         await self._artifacts.put(artifact_id, path, await asyncio.to_thread(sha256_of, path))
 
-    async def _prune(self, training: Training) -> None:
-        """Keep the newest model, the one before it (a crash may repeat the round) and the best."""
+    async def prune(self, training: Training) -> None:
+        """After a round was aggregated, remove its updates, and of the models all but this round's, the one before
+        it (a crash may repeat the round) and the best; doing it twice changes nothing.
+        """
+        await asyncio.to_thread(_remove, self.folders.of(training.training_id), f"update-{training.round}-*")
         kept = {training.round, training.round - 1, best_round(training)}
         for number in range(1, training.round):
             if number not in kept and self.model(training, number + 1).exists():
-                self.model(training, number + 1).unlink()
-                self._memory(training, number + 1).unlink(missing_ok=True)
+                for path in (self.model(training, number + 1), self._memory(training, number + 1)):
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
                 await self._artifacts.delete(_checkpoint_id(training, number))
-                await self._artifacts.delete(_memory_id(training, number))
+                if strategy_for(training.profile).memory:
+                    await self._artifacts.delete(_memory_id(training, number))
 
     async def forget(self, training: Training) -> None:
         """Drop what an earlier process left here: a third one may have made other models in between.
@@ -253,6 +254,11 @@ def _rewrite(origin: Path, path: Path, metadata: dict[str, str]) -> None:
                 values = np.empty(min(_VALUES, spec.size - first), dtype)
                 read_into(origin, spec.start + first * dtype.itemsize, values)
                 result.put(name, first, values)
+
+
+def _remove(directory: Path, pattern: str) -> None:
+    for path in directory.glob(pattern):
+        path.unlink(missing_ok=True)
 
 
 def _empty(directory: Path, kept: Path) -> None:

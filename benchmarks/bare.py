@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 import time
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,8 @@ import uvloop
 from aiohttp import web
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from ml_repository.registrations import COLLECTION, INDEXES, tag, tags
+from ml_repository.database import Database
+from ml_repository.registrations import COLLECTION, INDEXES, Registrations, place, tag, tags
 
 DATABASE = "bare"
 """Beside ours in the same database process, for what is written; what is only read is read from ours."""
@@ -35,7 +37,7 @@ class Work:
     def __init__(self, url: str) -> None:
         self._client: AsyncIOMotorClient[Any] = AsyncIOMotorClient(url, tz_aware=True)
         self._own = self._client[DATABASE]
-        self._registered = self._client[READ_FROM][COLLECTION]
+        self._registered = Registrations(Database(self._client, self._client[READ_FROM]))
 
     async def prepare(self, _: web.Application) -> None:
         """The same indexes as ours, and a session for calls."""
@@ -62,6 +64,7 @@ class Work:
             "_expires": expires,
             "_stated": now,
             "_tags": tags(body),
+            "_place": place(body["aimleClientId"]["valUeId"]),
         }
         await self._own[COLLECTION].update_one(
             {"_id": body["aimleClientId"]["valUeId"], "_owner": "bare"},
@@ -72,13 +75,13 @@ class Work:
         return web.json_response(answer, status=201, headers={"Location": f"/registrations/{number}"})
 
     async def discover(self, request: web.Request) -> web.Response:
-        """One query, by the service."""
+        """The search that ours does, by the service."""
         wanted = json.loads(request.query["filt-criteria"])
         found = await self._find(wanted, int(request.query["cl-number"]))
         return web.json_response({"clients": [document["_id"] for document in found]})
 
     async def select(self, request: web.Request) -> web.Response:
-        """One query, a call to each client, one insert."""
+        """The search that ours does, a call to each client, one insert."""
         body = await request.json()
         found = await self._find(body["selCriteria"], body["reqNum"])
         number = secrets.token_urlsafe(16)
@@ -97,8 +100,11 @@ class Work:
 
     async def _find(self, criteria: Any, number: int) -> list[Any]:
         service = tag("svc", criteria["serviceReq"]["valServId"])
-        cursor = self._registered.find({"_tags": service, "_expires": {"$gt": datetime.now(UTC)}})
-        return await cursor.limit(number).to_list(number)
+        found: list[Any] = []
+        async with aclosing(self._registered.candidates([service], datetime.now(UTC))) as documents:
+            while len(found) < number and (document := await anext(documents, None)):
+                found.append(document)
+        return found
 
     async def _ask(self, document: Any, request: Any, client_set: str) -> bool:
         uri = document["regData"]["suppProfiles"][0]["clientProfile"]["aimleClientUri"]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.server import Server, registration
-from ml_repository.registrations import COLLECTION, tags
+from ml_repository.registrations import COLLECTION, place, tags
 
 RARE = "rare"
 """A data set that only some clients have, see `populate`."""
@@ -43,6 +43,7 @@ def _document(number: int, port: int, rare_every: int) -> dict[str, Any]:
         "_expires": now + timedelta(days=1),
         "_stated": now,
         "_tags": tags(info),
+        "_place": place(name),
         "_stats": {"asked": 0, "dropped": 0},
         "regData": info,
         "expTime": (now + timedelta(days=1)).isoformat(),

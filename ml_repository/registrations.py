@@ -8,10 +8,14 @@ A document is the wire's AimleRegistration and, underscored, what the server nee
     _expires       from when it counts no more; every query looks at it, removal only cleans up
     _stated        when the client last described itself, which its dataset's age counts from
     _tags          what a search may require of it, one multikey index for all kinds (`tag`)
+    _place         where on a ring of `PLACES` places the client stands (`place`); searches read pieces of the ring
     _stats         training rounds the client was `asked` into and `dropped` out of; `offences`: refused updates
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import hashlib
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -25,23 +29,33 @@ Document = dict[str, Any]
 
 COLLECTION = "registrations"
 BATCH = 100
-"""Documents fetched at a time while a search reads on."""
+"""Documents that a search wants to fetch at a time while it reads on."""
+
+PLACES = 1 << 30
+FIRST_PIECE = PLACES >> 10
+"""Places that a search reads before it knows how many of the clients it can use."""
 
 INDEXES = {
     COLLECTION: [
         IndexModel([("_registration", ASCENDING), ("_owner", ASCENDING), ("_expires", ASCENDING)]),
-        IndexModel([("_tags", ASCENDING), ("_expires", ASCENDING)]),
+        IndexModel([("_tags", ASCENDING), ("_place", ASCENDING)]),
         IndexModel([("_expires", ASCENDING)]),
     ]
 }
 
 
 class Registrations:
-    """The client registrations of one database."""
+    """The client registrations of one database.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: where they are.
+        begin: the place at which a search begins, given the number of places.
+    """
+
+    def __init__(self, database: Database, begin: Callable[[int], int] = random.randrange) -> None:
         self._database = database
         self._documents = database[COLLECTION]
+        self._begin = begin
 
     async def register(self, document: Document, now: datetime) -> bool:
         """Store a registration in place of the same owner's, or of an expired one; False: another's is live.
@@ -78,17 +92,30 @@ class Registrations:
         return result.deleted_count == 1
 
     async def candidates(self, required_tags: Sequence[str], now: datetime) -> AsyncGenerator[Document, None]:
-        """Live registrations with all the tags, read in batches, only as far as the caller iterates.
+        """Live registrations with all the tags, each once, read only as far as the caller iterates.
 
-        One tag bounds an index, the first one, which should be the rarest; the others are checked here,
-        because with `$all` the embedded database reads the whole collection.
+        They come as they stand on the ring, from a place that differs from search to search, so that whoever
+        takes the first few does not take the same clients each time.
+
+        One tag bounds an index, the first one, which should be the rarest. The rest is checked here: with one
+        more condition than the index answers, the embedded database reads all clients that have the tag.
         """
         first, *others = required_tags
-        cursor = self._documents.find(tagged(first, now), batch_size=BATCH)
+        begin, covered, found = self._begin(PLACES), 0, 0
+        while covered < PLACES:
+            start, end = next_piece(begin, covered, found)
+            async with aclosing(self._standing(first, start, end)) as documents:
+                async for document in documents:
+                    found += 1
+                    if document["_expires"] > now and set(others) <= set(document["_tags"]):
+                        yield document
+            covered += end - start
+
+    async def _standing(self, required: str, start: int, end: int) -> AsyncGenerator[Document, None]:
+        cursor = self._documents.find(tagged(required, start, end), batch_size=BATCH)
         try:
             async for document in cursor:
-                if set(others) <= set(document["_tags"]):
-                    yield document
+                yield document
         finally:
             await cursor.close()
 
@@ -146,14 +173,35 @@ def tags(reg_data: Wire) -> list[str]:
     return sorted(found)
 
 
+def place(client_id: str) -> int:
+    """Where the client stands among the `PLACES`: anywhere, but always there."""
+    return int.from_bytes(hashlib.sha256(client_id.encode()).digest()[:8]) % PLACES
+
+
+def next_piece(begin: int, covered: int, found: int) -> tuple[int, int]:
+    """The places to read next, from the first to the last (not included).
+
+    A database may read a whole piece, or all of the ring if it is asked for no piece, to return a few documents
+    (the embedded one does). So a piece is as long as takes `BATCH` documents, to judge by the pieces before.
+
+    Args:
+        begin: the place at which the search began.
+        covered: how many places it has read, fewer than there are.
+        found: how many documents it found there.
+    """
+    length = covered * BATCH // max(found, 1) if covered else FIRST_PIECE
+    start = (begin + covered) % PLACES
+    return start, min(start + max(length, 1), start + PLACES - covered, PLACES)
+
+
 def owned(registration_id: str, owner: str, now: datetime) -> Document:
     """Filter: the owner's live registration."""
     return {"_registration": registration_id, "_owner": owner, "_expires": {"$gt": now}}
 
 
-def tagged(required: str, now: datetime) -> Document:
-    """Filter: live registrations with a tag."""
-    return {"_tags": required, "_expires": {"$gt": now}}
+def tagged(required: str, start: int, end: int) -> Document:
+    """Filter: registrations with a tag, expired ones too, at the places from `start` to `end` (not included)."""
+    return {"_tags": required, "_place": {"$gte": start, "$lt": end}}
 
 
 def named(client_ids: Iterable[str], now: datetime) -> Document:

@@ -1,6 +1,7 @@
 """The APIs for AIMLE clients on a real database, for callers whose bearer token is simply their name."""
 
 import itertools
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_network
@@ -57,10 +58,11 @@ async def client_apis(
     *,
     external: External | None = None,
     timeout: float = 5,
+    begin: Callable[[int], int] = random.randrange,
 ) -> web.Application:
-    """An app with registration, discovery and selection."""
+    """An app with registration, discovery and selection; `begin`: where a search among the clients does."""
     await database.ensure_indexes(INDEXES)
-    registrations = Registrations(database)
+    registrations = Registrations(database, begin)
     discovery = ClientDiscovery(registrations, clock, external or External())
     services: Any = SimpleNamespace(
         registration=ClientRegistration(registrations, clock, ids("reg"), LIFETIMES, LOOPBACK.check),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ml_repository.registrations import Registrations, tags
+from ml_repository.registrations import Registrations, place, tags
 from sbi.auth import Caller
 from sbi.clock import Clock, from_wire, to_wire
 from sbi.errors import Forbidden, InvalidParam, InvalidRequest, NotFound
@@ -143,6 +143,7 @@ class ClientRegistration:
             "_expires": expires,
             "_stated": now,
             "_tags": tags(reg_data),
+            "_place": place(client_id(reg_data)),
         }
 
 

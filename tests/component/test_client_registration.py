@@ -209,7 +209,7 @@ async def test_cleaning_up(http: Client, database: Database, clock: ManualClock)
     "query",
     [
         store.owned("reg-1", "alice", START),
-        store.tagged("svc:traffic-forecast", START),
+        store.tagged("svc:traffic-forecast", 0, store.PLACES),
         store.expired(START),
     ],
     ids=["owned", "tagged", "expired"],

@@ -14,6 +14,7 @@ from pytest_aiohttp import AiohttpClient
 from aimle_server.consumers.aimle_clients import AimleClients
 from aimle_server.procedures.client_participation import DEPART_SECONDS
 from ml_repository.database import Database
+from ml_repository.registrations import place
 from sbi.outbound import Outbound
 from schemas.client_participation import AimlecParticipationReq
 from tests.support import Listener, ManualClock
@@ -22,6 +23,9 @@ from tests.support_clients import SERVICE, Json, criteria, reg_info
 
 SELECT = "/aimles-sel/v1/select"
 TIMEOUT = 1.0
+FIRST_ASKED = "a-silent"
+"""The client at which the searches of these tests begin."""
+
 VAL, UE = bearer("val-server"), bearer("ue")
 
 Client = TestClient[Any, Any]
@@ -71,7 +75,10 @@ class World:
 @pytest.fixture
 async def world(database: Database, aiohttp_client: AiohttpClient) -> AsyncIterator[World]:
     outbound = Outbound(LOOPBACK)
-    app = await client_apis(database, ManualClock(), AimleClients(outbound, timeout=30), timeout=TIMEOUT)
+    clients = AimleClients(outbound, timeout=30)
+    app = await client_apis(
+        database, ManualClock(), clients, timeout=TIMEOUT, begin=lambda _: place(FIRST_ASKED)
+    )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(outbound.close)
         yield World(await aiohttp_client(app), stack)
@@ -161,11 +168,11 @@ async def test_no_number_is_all(world: World) -> None:
 
 async def test_silent_clients_are_replaced_and_let_go(world: World) -> None:
     """A client that says nothing loses its place to another one, and is told to depart."""
-    await world.add("a-silent", hang)
+    await world.add(FIRST_ASKED, hang)
     await world.add("b-willing", agree)
     status, body = await world.select(selCriteria=criteria(), reqNum=1)
     assert (status, body["clients"]) == (200, ["b-willing"])
-    assert world.told("a-silent") == ["JOIN", "DEPART"]
+    assert world.told(FIRST_ASKED) == ["JOIN", "DEPART"]
     assert world.told("b-willing") == ["JOIN"]
 
 

@@ -101,7 +101,7 @@ class Work:
     async def _find(self, criteria: Any, number: int) -> list[Any]:
         service = tag("svc", criteria["serviceReq"]["valServId"])
         found: list[Any] = []
-        async with aclosing(self._registered.candidates([service], datetime.now(UTC))) as documents:
+        async with aclosing(self._registered.candidates([service], datetime.now(UTC), number)) as documents:
             while len(found) < number and (document := await anext(documents, None)):
                 found.append(document)
         return found

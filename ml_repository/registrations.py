@@ -29,7 +29,10 @@ Document = dict[str, Any]
 
 COLLECTION = "registrations"
 BATCH = 100
-"""Documents that a search wants to fetch at a time while it reads on."""
+"""Documents that a search fetches at a time once it has read as many as its caller wanted, and none fitted."""
+
+FEWEST = 16
+"""Documents that a search fetches at a time at least, so that it soon finds out how rare they are."""
 
 PLACES = 1 << 30
 FIRST_PIECE = PLACES >> 10
@@ -91,8 +94,12 @@ class Registrations:
         result = await self._documents.delete_one(owned(registration_id, owner, now))
         return result.deleted_count == 1
 
-    async def candidates(self, required_tags: Sequence[str], now: datetime) -> AsyncGenerator[Document, None]:
+    async def candidates(
+        self, required_tags: Sequence[str], now: datetime, wanted: int = BATCH
+    ) -> AsyncGenerator[Document, None]:
         """Live registrations with all the tags, each once, read only as far as the caller iterates.
+
+        It reads at a time what finding the `wanted` ones takes; the caller may take fewer, or more.
 
         They come as they stand on the ring, from a place that differs from search to search, so that whoever
         takes the first few does not take the same clients each time.
@@ -103,16 +110,18 @@ class Registrations:
         first, *others = required_tags
         begin, covered, found = self._begin(PLACES), 0, 0
         while covered < PLACES:
-            start, end = next_piece(begin, covered, found)
-            async with aclosing(self._standing(first, start, end)) as documents:
+            start, end = next_piece(begin, covered, found, wanted)
+            async with aclosing(self._standing(first, start, end, max(BATCH, 2 * wanted))) as documents:
                 async for document in documents:
                     found += 1
                     if document["_expires"] > now and set(others) <= set(document["_tags"]):
                         yield document
             covered += end - start
 
-    async def _standing(self, required: str, start: int, end: int) -> AsyncGenerator[Document, None]:
-        cursor = self._documents.find(tagged(required, start, end), batch_size=BATCH)
+    async def _standing(
+        self, required: str, start: int, end: int, batch: int
+    ) -> AsyncGenerator[Document, None]:
+        cursor = self._documents.find(tagged(required, start, end), batch_size=batch)
         try:
             async for document in cursor:
                 yield document
@@ -178,18 +187,21 @@ def place(client_id: str) -> int:
     return int.from_bytes(hashlib.sha256(client_id.encode()).digest()[:8]) % PLACES
 
 
-def next_piece(begin: int, covered: int, found: int) -> tuple[int, int]:
+def next_piece(begin: int, covered: int, found: int, wanted: int) -> tuple[int, int]:
     """The places to read next, from the first to the last (not included).
 
     A database may read a whole piece, or all of the ring if it is asked for no piece, to return a few documents
-    (the embedded one does). So a piece is as long as takes `BATCH` documents, to judge by the pieces before.
+    (the embedded one does). So a piece is as long as it takes, to judge by the pieces before, to find as many as
+    are wanted, or as have been found in vain up to `BATCH`, and a quarter more: clients do not stand evenly.
 
     Args:
         begin: the place at which the search began.
         covered: how many places it has read, fewer than there are.
         found: how many documents it found there.
+        wanted: how many would have been enough, if all were of use.
     """
-    length = covered * BATCH // max(found, 1) if covered else FIRST_PIECE
+    aim = 5 * max(FEWEST, wanted, min(found, BATCH)) // 4
+    length = covered * aim // max(found, 1) if covered else FIRST_PIECE
     start = (begin + covered) % PLACES
     return start, min(start + max(length, 1), start + PLACES - covered, PLACES)
 

@@ -50,15 +50,18 @@ class ClientDiscovery:
         """Up to `limit` clients that fulfil the criteria, none of them in `exclude`."""
         limit = min(limit, MAX_CLIENTS)
         found: list[Candidate] = []
-        async with aclosing(self.stream(criteria, exclude)) as matching:
+        async with aclosing(self.stream(criteria, limit, exclude)) as matching:
             while len(found) < limit and (candidate := await anext(matching, None)):
                 found.append(candidate)
         return found
 
-    async def stream(self, criteria: Wire, exclude: Collection[str] = ()) -> AsyncGenerator[Candidate, None]:
-        """The clients that fulfil the criteria, found only as far as the caller iterates."""
+    async def stream(
+        self, criteria: Wire, wanted: int, exclude: Collection[str] = ()
+    ) -> AsyncGenerator[Candidate, None]:
+        """The clients that fulfil the criteria, found only as far as the caller iterates, `wanted` at a time."""
         now = self._clock.now()
-        async with aclosing(self._registrations.candidates(criteria_tags(criteria), now)) as registrations:
+        registrations = self._registrations.candidates(criteria_tags(criteria), now, wanted)
+        async with aclosing(registrations):
             async for registration in registrations:
                 if registration["_id"] in exclude:
                     continue

@@ -97,7 +97,7 @@ class ClientSelection:
         if "clients" in request:
             source, patience = self._named(request), self._timeout
         else:
-            source, patience = self._discovery.stream(request["selCriteria"]), self._timeout / 2
+            source, patience = self._discovery.stream(request["selCriteria"], wanted), self._timeout / 2
         return await gather_participants(
             self._clients, source, wanted, make_body, timeout=self._timeout, patience=patience
         )

@@ -12,7 +12,7 @@ driver's own streams gather 32 MB before each write, for every transfer.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import FileIO
@@ -37,6 +37,10 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
     _GARBAGE: [IndexModel([("at", ASCENDING)])],
     _CHUNKS: [IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)],
 }
+
+
+Condition = Callable[[Session], Awaitable[None]]
+"""(session) -> None, or raises; what it reads must be written by it too, to hold when the transaction commits."""
 
 
 class CorruptArtifact(Exception):
@@ -74,18 +78,21 @@ class Artifacts:
         self._files = database[_FILES]
         self._chunks = database[_CHUNKS]
 
-    async def put(self, artifact_id: str, path: Path, sha256: str) -> Artifact:
+    async def put(
+        self, artifact_id: str, path: Path, sha256: str, condition: Condition | None = None
+    ) -> Artifact:
         """Store the file's bytes under this name, in place of what was there.
 
         Raises:
             CorruptArtifact: the file's digest is not `sha256`; what was there stays.
+            Exception: what `condition` raises in the transaction that makes the bytes the artifact; the same.
             Unavailable: writing took so long that `sweep` took it for abandoned.
         """
         file = ObjectId()
         await self._garbage.insert_one({"_id": file, "at": self._clock.now()})
         size = await self._write(file, artifact_id, path, sha256)
         artifact = Artifact(artifact_id, size, sha256, file, CHUNK_BYTES)
-        await self._point(artifact)
+        await self._point(artifact, condition)
         return artifact
 
     async def find(self, artifact_id: str) -> Artifact | None:
@@ -162,7 +169,7 @@ class Artifacts:
         await self._files.insert_one({"_id": file, **entry})
         return size
 
-    async def _point(self, artifact: Artifact) -> None:
+    async def _point(self, artifact: Artifact, condition: Condition | None) -> None:
         document = {
             "_id": artifact.id,
             "size": artifact.size,
@@ -172,6 +179,8 @@ class Artifacts:
         }
 
         async def swap(session: Session) -> None:
+            if condition is not None:
+                await condition(session)
             previous = await self._artifacts.find_one({"_id": artifact.id}, session=session)
             await self._artifacts.replace_one({"_id": artifact.id}, document, upsert=True, session=session)
             kept = await self._garbage.delete_one({"_id": artifact.file}, session=session)

@@ -140,6 +140,17 @@ class Trainings:
 
         await self._database.run_in_transaction(write)
 
+    async def hold(self, training_id: str, holder: str, session: Session) -> None:
+        """Have the transaction commit only if `holder` drives the training then.
+
+        Raises:
+            LeaseLost: it does not now.
+        """
+        mine = {"_id": training_id, "_holder": holder}
+        held = await self._collection.update_one(mine, {"$inc": {"_checkpoints": 1}}, session=session)
+        if held.matched_count == 0:
+            raise LeaseLost(training_id)
+
     async def address(self, *, key: str | None = None, training_id: str | None = None) -> str | None:
         """Where the process is reached that drives the open training with this participant's key, or this id."""
         query = {"_id": training_id} if key is None else {"_keys": key}

@@ -233,6 +233,8 @@ class Driver:
                 await self._tools.clock.sleep(pause)
         except AimleError as error:
             self.put(events.Broken(error.detail))
+        except LeaseLost:
+            self.put(events.Broken("driven elsewhere"))  # which cannot be committed: that ends this driver
         except Exception:
             _log.exception("training %s broke", self.training.training_id)
             self.put(events.Broken("the server failed; the reason is in its log"))
@@ -277,7 +279,8 @@ class Driver:
 
     async def _aggregate(self, number: int) -> None:
         training = self.training
-        await self._tools.files.aggregate(training)
+        hold = partial(self._tools.trainings.hold, training.training_id, self._tools.holder.name)
+        await self._tools.files.aggregate(training, hold)
         self.put(events.Aggregated(number))
         self._spawn(partial(self._tools.files.prune, training))
 

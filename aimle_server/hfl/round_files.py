@@ -18,7 +18,7 @@ from aimle_server.hfl.folders import Folders
 from aimle_server.hfl.strategies import strategy_for
 from aimle_server.hfl.training import Participant, Training
 from aimle_server.hfl.verdicts import best_round
-from ml_repository.artifacts import Artifacts
+from ml_repository.artifacts import Artifacts, Condition
 from ml_repository.models import Models
 from sbi.errors import Conflict, InvalidRequest
 from sbi.hashed_file import undisturbed
@@ -139,8 +139,8 @@ class RoundFiles:
         """Take a checked update into the running round, in place of the participant's earlier one."""
         uploaded.replace(self.update(training, participant))
 
-    async def aggregate(self, training: Training) -> None:
-        """Make the next round's model from the running round's updates, and its checkpoint.
+    async def aggregate(self, training: Training, condition: Condition) -> None:
+        """Make the next round's model from the running round's updates, and its checkpoint under this condition.
 
         Where the checkpoint fails, doing it again only repeats that.
 
@@ -157,10 +157,10 @@ class RoundFiles:
                 await undisturbed(self._aggregate, training, updates, target)
         except InvalidTensors as error:
             raise Conflict(f"round {training.round} cannot be aggregated: {error}") from error
-        await self._checkpoint(_checkpoint_id(training, training.round), target)
+        await self._checkpoint(_checkpoint_id(training, training.round), target, condition)
         memory = self._memory(training, training.round + 1)
         if memory.exists():
-            await self._checkpoint(_memory_id(training, training.round), memory)
+            await self._checkpoint(_memory_id(training, training.round), memory, condition)
 
     def _aggregate(self, training: Training, updates: list[WeightedUpdate], target: Path) -> None:
         before = self._memory(training, training.round)
@@ -176,8 +176,8 @@ class RoundFiles:
             state,
         )
 
-    async def _checkpoint(self, artifact_id: str, path: Path) -> None:
-        await self._artifacts.put(artifact_id, path, await asyncio.to_thread(sha256_of, path))
+    async def _checkpoint(self, artifact_id: str, path: Path, condition: Condition) -> None:
+        await self._artifacts.put(artifact_id, path, await asyncio.to_thread(sha256_of, path), condition)
 
     async def prune(self, training: Training) -> None:
         """After a round was aggregated, remove its updates, and of the models all but this round's, the one before

@@ -5,14 +5,17 @@ import hashlib
 import os
 import tracemalloc
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ml_repository.artifacts import CHUNK_BYTES, INDEXES, Artifact, Artifacts, CorruptArtifact
 from ml_repository.database import Database
+from ml_repository.outbox import Outbox
+from ml_repository.trainings import Holder, LeaseLost, Trainings
 from sbi.errors import NotFound, Unavailable
-from tests.support import eventually
+from tests.support import START, eventually
 
 SIZE = 2 * CHUNK_BYTES + 12_345
 
@@ -32,6 +35,23 @@ async def test_bytes_come_back_as_they_were_stored(artifacts: Artifacts, tmp_pat
     assert (copied.id, copied.size, copied.sha256) == ("m1", SIZE, sha256)
     assert (tmp_path / "copy").read_bytes() == path.read_bytes()
     assert _names(tmp_path) == ["copy", "model"]
+
+
+async def test_a_server_that_lost_a_training_stores_no_checkpoint(
+    artifacts: Artifacts, database: Database, tmp_path: Path
+) -> None:
+    """What its successor has stored under the same name stays, and the late one hears of it."""
+    trainings = Trainings(database, Outbox(database))
+    lease = {"_holder": "first", "_lease_until": START, "_open": True}
+    await database["trainings"].insert_one({"_id": "t", **lease})
+    (early, early_sha256), (late, late_sha256) = _file(tmp_path / "early"), _file(tmp_path / "late")
+    await artifacts.put("round-1", early, early_sha256, partial(trainings.hold, "t", "first"))
+    until = START + timedelta(days=1)
+    assert await trainings.claim(Holder("second", ""), START + timedelta(hours=1), until, 1)
+    await artifacts.put("round-1", late, late_sha256, partial(trainings.hold, "t", "second"))
+    with pytest.raises(LeaseLost):
+        await artifacts.put("round-1", early, early_sha256, partial(trainings.hold, "t", "first"))
+    assert (await artifacts.copy_to("round-1", tmp_path / "copy")).sha256 == late_sha256
 
 
 async def test_an_empty_file_is_an_artifact_too(artifacts: Artifacts, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from benchmarks.server import Server, process, running_server
 from ml_repository.outbox import Message, Outbox
 
 GROUP = "notifications"
-AT_ONCE = 128
+AT_ONCE = 256
 """As many streams as our dispatcher serves at the same time."""
 
 _PATIENCE = 600.0

@@ -5,7 +5,9 @@ import logging
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from ml_repository.database import Database
-from ml_repository.outbox import INDEXES, MESSAGES, Message, Outbox
+from ml_repository.outbox import INDEXES, LEASES, MESSAGES, Due, Message, Outbox, Taken, shard_of
 from sbi.outbound import Outbound, TargetPolicy
 from tests.support import START, Listener, ManualClock, eventually
 
@@ -120,7 +122,7 @@ async def test_messages_arrive_in_order(outbox: Outbox, dispatch: MakeDispatcher
     await dispatch()
     await empty(outbox)
     assert numbers(listener) == list(range(20))
-    assert await outbox.due_streams(10) == {}
+    assert await outbox.due_streams(10) == []
 
 
 async def test_waking_makes_delivery_immediate(
@@ -166,7 +168,7 @@ async def test_the_order_holds_when_the_head_fails(
     move(clock, dispatcher, 59)
 
     async def looked_at() -> bool:
-        return await outbox.due_streams(10) == {}
+        return await outbox.due_streams(10) == []
 
     await eventually(looked_at)
     await dispatcher.stop()
@@ -363,11 +365,101 @@ async def test_a_long_stream_hides_no_other(
     assert [request.path for request in listener.received] == ["/", "/young"]
 
 
+async def test_a_long_stream_and_many_short_ones(
+    outbox: Outbox, dispatch: MakeDispatcher, clock: ManualClock
+) -> None:
+    """A stream longer than what is read at once and many that are not arrive each in order and once."""
+    lengths = {"long": 100, "short": 5} | {f"s{number}": 1 for number in range(60)}
+    async with Listener() as target:
+        for stream, length in lengths.items():
+            await outbox.enqueue(messages(target.url(f"/{stream}"), length, stream))
+        await dispatch()
+        for stream in lengths:
+            await empty(outbox, stream)
+        for stream, length in lengths.items():
+            came = [request.body["n"] for request in target.received if request.path == f"/{stream}"]
+            assert came == list(range(length))
+
+
+async def test_what_is_read_of_streams(outbox: Outbox) -> None:
+    """Of several streams everything is read, of what is too long for that only so much."""
+    target = "http://ue.example"
+    lengths = {"a": 1, "b": 100, "c": 2, "d": 40, "e": 3}
+    for stream, length in lengths.items():
+        await outbox.enqueue(messages(target, length, stream))
+    found = await outbox.waiting([*lengths, "nothing"])
+    sequences = {
+        stream: [each.message.sequence for each in waiting.messages] for stream, waiting in found.items()
+    }
+    read = {"a": 1, "b": 32, "c": 2, "d": 32, "e": 3}
+    assert sequences == {stream: list(range(length)) for stream, length in read.items()}
+    assert [stream for stream, waiting in found.items() if waiting.more] == ["b", "d"]
+    followed = [(this.message.sequence, behind is None) for this, behind in found["d"].with_following()]
+    assert followed == [(number, False) for number in range(31)]
+
+
+class CountingOutbox(Outbox):
+    """Counts the looks at it."""
+
+    looks = 0
+
+    async def due_streams(self, *args: Any, **options: Any) -> list[Due]:
+        """As it was, and one more."""
+        self.looks += 1
+        return await super().due_streams(*args, **options)
+
+
+async def test_a_few_looks_find_everything(
+    database: Database, outbound: Outbound, listener: Listener, clock: ManualClock, outbox: Outbox
+) -> None:
+    """Many more due streams than can be served at once are found together, not one after the other."""
+    counting = CountingOutbox(database, clock)
+    for number in range(200):
+        await outbox.enqueue(messages(listener.url(), 1, f"s{number}"))
+    dispatcher = Dispatcher(counting, outbound, POLICY, clock, random.Random(1), concurrency=8)
+    await dispatcher.start()
+    await eventually(lambda: len(listener.received) == 200)
+    await dispatcher.stop()
+    assert counting.looks <= 4
+    assert await outbox.heads() == []
+
+
+async def test_a_successor_is_due_when_its_head_has_gone(outbox: Outbox) -> None:
+    """What was parked is due with its turn, however its head goes; so a crash in between leaves it due."""
+    await outbox.enqueue(messages("http://ue.example", 4))
+    (first, second, third, fourth) = (
+        each.message for each in (await outbox.waiting(["sub"]))["sub"].messages
+    )
+    await outbox.park([(await outbox.waiting(["sub"]))["sub"]])
+    await outbox.postponed(first, START + timedelta(seconds=1), 1, 500)
+    assert await outbox.due_streams(10) == []
+    await outbox.delivered([Taken(first, second)])
+    assert [due.stream for due in await outbox.due_streams(10)] == ["sub"]
+    await outbox.dead(second, 1, 500, third)
+    head = await outbox.head("sub")
+    assert head is not None
+    assert (head.message, head.due) == (third, START)
+    (_, last) = (await outbox.waiting(["sub"]))["sub"].messages
+    assert last.due is not None
+    assert (last.message, last.due > START) == (fourth, True)
+
+
+async def test_what_nobody_has_read_is_not_parked(outbox: Outbox) -> None:
+    """A message enqueued since its stream was read stays due: whoever parks the others does not know of it."""
+    await outbox.enqueue(messages("http://ue.example", 2))
+    read = (await outbox.waiting(["sub"]))["sub"]
+    await outbox.enqueue(messages("http://ue.example", 3))
+    await outbox.park([read])
+    dues = [each.due for each in (await outbox.waiting(["sub"]))["sub"].messages]
+    assert [due == START for due in dues] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        ({"due": {"$lte": START}}, "due"),
+        ({"due": {"$lte": START}}, "look"),
         ({"stream": "sub", "died": None}, "head"),
+        ({"stream": {"$in": ["sub", "other"]}}, "head"),
         ({"stream": "sub", "died": None, "sequence": {"$gt": 1}}, "head"),
         ({"stream": "sub"}, "head"),
         ({"died": {"$gt": START}}, "died"),
@@ -382,36 +474,117 @@ async def test_queries_use_an_index(
     assert f"'indexName': '{index}'" in str(plan["queryPlanner"]["winningPlan"])
 
 
-async def test_a_stream_has_one_holder(outbox: Outbox, clock: ManualClock) -> None:
-    """A claimed stream cannot be claimed until its lease is given back or has run out; then the first is out."""
-    assert await outbox.claim("sub", "one", 30)
-    assert not await outbox.claim("sub", "two", 30)
+async def test_a_shard_has_one_holder(outbox: Outbox, clock: ManualClock) -> None:
+    """A claimed shard cannot be claimed until its lease is given back or has run out; then the first is out."""
+
+    def later(seconds: float = 30) -> datetime:
+        return clock.now() + timedelta(seconds=seconds)
+
+    assert await outbox.claim(7, "one", later())
+    assert await outbox.claim(8, "one", later())
+    assert not await outbox.claim(7, "two", later())
+    assert (await outbox.held_by_others("one"), await outbox.held_by_others("two")) == (set(), {7, 8})
     clock.advance(20)
-    assert await outbox.extend("sub", "one", 30)
+    assert await outbox.extend({7, 8}, "one", later()) == {7, 8}
     clock.advance(20)
-    assert not await outbox.claim("sub", "two", 30)
+    assert not await outbox.claim(7, "two", later())
     clock.advance(10)
-    assert await outbox.claim("sub", "two", 30)
-    assert not await outbox.extend("sub", "one", 30)
-    await outbox.release("sub", "one")
-    assert not await outbox.claim("sub", "one", 30)
-    await outbox.release("sub", "two")
-    assert await outbox.claim("sub", "one", 30)
+    assert await outbox.claim(7, "two", later())
+    assert await outbox.extend({7, 8}, "one", later()) == {8}
+    await outbox.release({7, 8}, "one")
+    assert not await outbox.claim(7, "one", later())
+    assert await outbox.claim(8, "two", later())
+    await outbox.release({7}, "two")
+    assert await outbox.claim(7, "one", later())
 
 
 async def test_a_killed_process_is_replaced(
     outbox: Outbox, dispatch: MakeDispatcher, listener: Listener, clock: ManualClock
 ) -> None:
-    """A stream whose holder does nothing any more is served by another one when the lease has run out."""
+    """A shard whose holder does nothing any more is served by another one when the lease has run out."""
     await outbox.enqueue(messages(listener.url(), 2))
     await outbox.enqueue(messages(listener.url("/other"), 1, "other"))
-    assert await outbox.claim("sub", "killed", 30)
+    assert shard_of("sub") != shard_of("other")
+    assert await outbox.claim(shard_of("sub"), "killed", clock.now() + timedelta(seconds=30))
     dispatcher = await dispatch()
     await empty(outbox, "other")
     assert [request.path for request in listener.received] == ["/other"]
     move(clock, dispatcher, 31)
     await empty(outbox)
     assert numbers(listener) == [0, 0, 1]
+
+
+async def test_two_processes_have_shards_of_their_own(
+    outbox: Outbox, dispatch: MakeDispatcher, database: Database
+) -> None:
+    """While one process has its hands full, another serves other shards; they are free when all is done."""
+    hang = Hang()
+    async with Listener(default=hang) as first, Listener(default=hang) as second:
+        for number in range(64):
+            target = (first, second)[number % 2]
+            await outbox.enqueue(messages(target.url(f"/{number}"), 1, f"s{number}"))
+        both = [await dispatch()]
+        await eventually(lambda: len(first.received) + len(second.received) == 16)
+        both.append(await dispatch())
+        await eventually(lambda: len(first.received) + len(second.received) == 32)
+        leases = await database[LEASES].find({}).to_list(None)
+        assert len({lease["owner"] for lease in leases}) == 2
+        hang.let_go.set()
+
+        async def over() -> bool:
+            for dispatcher in both:
+                dispatcher.wake()
+            return await outbox.heads() == [] and await database[LEASES].count_documents({}) == 0
+
+        await eventually(over)
+        paths = [request.path for request in (*first.received, *second.received)]
+        assert sorted(paths) == sorted(f"/{number}" for number in range(64))
+
+
+async def test_a_lease_that_is_lost(
+    outbox: Outbox, dispatch: MakeDispatcher, listener: Listener, clock: ManualClock
+) -> None:
+    """Who loses a shard during an attempt makes no other; the stream goes on when the new holder is gone."""
+    hang = Hang()
+    listener.answers = [hang]
+    await outbox.enqueue(messages(listener.url(), 3))
+    await outbox.enqueue(messages(listener.url("/other"), 1, "other"))
+    dispatcher = await dispatch()
+    await empty(outbox, "other")
+    assert numbers(listener) == [0, 0]
+    clock.advance(31)
+    assert await outbox.claim(shard_of("sub"), "successor", clock.now() + timedelta(seconds=30))
+    hang.let_go.set()
+
+    async def one_is_gone() -> bool:
+        head = await outbox.head("sub")
+        return head is not None and head.message.sequence == 1
+
+    await eventually(one_is_gone)
+    dispatcher.wake()
+    await outbox.enqueue(messages(listener.url("/other"), 2, "other"))
+    await empty(outbox, "other")
+    assert [request.path for request in listener.received].count("/") == 1
+    move(clock, dispatcher, 31)
+    await empty(outbox)
+    assert [request.body["n"] for request in listener.received if request.path == "/"] == [0, 1, 2]
+
+
+async def test_a_lease_lasts_as_long_as_it_is_used(
+    outbox: Outbox, dispatch: MakeDispatcher, listener: Listener, clock: ManualClock
+) -> None:
+    """A stream that takes longer than a lease stays with its process, and nobody else gets its shard."""
+    hangs = [Hang() for _ in range(4)]
+    listener.answers = list(hangs)
+    await outbox.enqueue(messages(listener.url(), 5))
+    await dispatch()
+    for number, hang in enumerate(hangs, 1):
+        await eventually(lambda n=number: len(listener.received) == n)
+        clock.advance(20)
+        assert not await outbox.claim(shard_of("sub"), "other", clock.now() + timedelta(seconds=30))
+        hang.let_go.set()
+    await empty(outbox)
+    assert numbers(listener) == [0, 1, 2, 3, 4]
 
 
 async def test_stopping_lets_requests_finish(

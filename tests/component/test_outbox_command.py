@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ml_repository.database import Database
-from ml_repository.outbox import Message, Outbox
+from ml_repository.outbox import Message, Outbox, Taken
 from tests.support import START, Listener, ManualClock, eventually
 from tests.support_process import aimle, outbox_of, server_process
 
@@ -29,9 +29,9 @@ async def outbox(database: Database) -> Outbox:
     await outbox.enqueue([message("a", number) for number in (1, 2, 3)])
     await outbox.enqueue([message(stream, number) for stream in "bcd" for number in (1, 2)])
     await outbox.postponed(message("b", 1), START, 4, 503)
-    await outbox.dead(message("c", 1), 9, None)
-    await outbox.delivered(message("c", 2))
-    await outbox.dead(message("d", 1), 3, 410)
+    await outbox.dead(message("c", 1), 9, None, message("c", 2))
+    await outbox.delivered([Taken(message("c", 2))])
+    await outbox.dead(message("d", 1), 3, 410, message("d", 2))
     return outbox
 
 

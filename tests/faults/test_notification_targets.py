@@ -14,7 +14,7 @@ from aimle_client.testing import running_server
 from ml_repository.database import Database
 from ml_repository.outbox import Message, Outbox
 from tests.support import Listener, ManualClock, eventually
-from tests.support_process import aimle, outbox_of, peak_memory, server_process
+from tests.support_process import Server, aimle, outbox_of, peak_memory, server_process
 from tests.support_targets import (
     Poured,
     continue_forever,
@@ -221,6 +221,29 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
             assert sorted(set(numbers)) == list(range(60))
             assert all(later - earlier in (0, 1) for earlier, later in pairwise(numbers)), numbers
             assert len(numbers) <= 63
+
+
+async def test_killed_before_it_forgets(tmp_path: Path, mongo_url: str, database: Database) -> None:
+    """What was delivered and not yet forgotten at a kill comes again, before what follows it; nothing is lost."""
+    paths = {f"/{number}": 3 for number in range(40)} | {"/long": 60}
+    outbox = Outbox(database)
+    server = Server.on(tmp_path, mongo_url, database)
+    async with Listener() as listener:
+        for path, length in paths.items():
+            await outbox.enqueue(messages(path, listener.url(path), range(length)))
+        for turn in (2, 3):
+            await server.start("before", "forgetting", str(turn))
+            await server.has_died()
+        await server.start()
+        await eventually(lambda: _nothing_left(outbox), timeout=20)
+        await server.kill()
+        repeated = 0
+        for path, length in paths.items():
+            numbers = came(listener, path)
+            assert sorted(set(numbers)) == list(range(length))
+            assert all(later - earlier in (0, 1) for earlier, later in pairwise(numbers)), numbers
+            repeated += len(numbers) - length
+        assert repeated > 2, "many at a time are delivered before they are forgotten"
 
 
 async def test_dead_letters_are_sent_again(tmp_path: Path, unused_tcp_port: int) -> None:

@@ -561,8 +561,8 @@ async def test_a_lease_that_is_lost(
         return head is not None and head.message.sequence == 1
 
     await eventually(one_is_gone)
-    dispatcher.wake()
     await outbox.enqueue(messages(listener.url("/other"), 2, "other"))
+    dispatcher.wake()
     await empty(outbox, "other")
     assert [request.path for request in listener.received].count("/") == 1
     move(clock, dispatcher, 31)

@@ -548,8 +548,10 @@ async def test_a_lease_that_is_lost(
     hang = Hang()
     listener.answers = [hang]
     await outbox.enqueue(messages(listener.url(), 3))
-    await outbox.enqueue(messages(listener.url("/other"), 1, "other"))
     dispatcher = await dispatch()
+    await eventually(lambda: listener.received)
+    await outbox.enqueue(messages(listener.url("/other"), 1, "other"))
+    dispatcher.wake()
     await empty(outbox, "other")
     assert numbers(listener) == [0, 0]
     clock.advance(31)

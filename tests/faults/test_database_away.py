@@ -36,7 +36,7 @@ async def test_a_server_starts_without_its_database(database: DatabaseProcess) -
         for answer in await asyncio.gather(*server.operations(1)):
             assert answer.status < 300, answer
         connection = await connect(database.url, "aimle")
-        assert "_tags_1__expires_1" in await connection["registrations"].index_information()
+        assert "_tags_1__place_1" in await connection["registrations"].index_information()
         await connection.close()
 
 

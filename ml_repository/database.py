@@ -36,6 +36,7 @@ from pymongo.errors import (
 )
 
 from sbi.errors import AimleError, Unavailable
+from sbi.undisturbed import finished
 
 T = TypeVar("T")
 
@@ -138,12 +139,7 @@ class Database:
         waits for the end, whatever that is: a transaction that is aborted while one of its operations is under
         way may stay open and keep other writers from its documents for a minute.
         """
-        work = asyncio.create_task(self._repeat(callback))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.gather(work, return_exceptions=True)
-            raise
+        return await finished(asyncio.create_task(self._repeat(callback)))
 
     async def _repeat(self, callback: Callable[[Session], Awaitable[T]]) -> T:
         for pause in _PAUSES:

@@ -4,14 +4,12 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
-P = ParamSpec("P")
-T = TypeVar("T")
+from sbi.undisturbed import finished, undisturbed
 
 BLOCK_BYTES = 1 << 20
 """Bytes worth a switch to a thread and back."""
@@ -117,20 +115,6 @@ async def appending(path: Path, keep: int) -> AsyncIterator[HashedFile]:
             await file.written()
     finally:
         os.close(descriptor)
-
-
-async def undisturbed(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a thread; a cancellation waits for its end, so that nobody meets it half done."""
-    return await finished(asyncio.create_task(asyncio.to_thread(function, *args, **kwargs)))
-
-
-async def finished(work: "asyncio.Task[T]") -> T:
-    """What a task returns; a cancellation waits for its end, too."""
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
 
 
 def _cut(descriptor: int, keep: int) -> "hashlib._Hash":

@@ -10,8 +10,9 @@ import aiohttp
 from aiohttp import hdrs
 
 from sbi.digests import REPR_DIGEST, repr_digest
-from sbi.hashed_file import BLOCK_BYTES, undisturbed
+from sbi.hashed_file import BLOCK_BYTES
 from sbi.patience import Interrupted, TransferError
+from sbi.undisturbed import undisturbed
 
 Progress = Callable[[int, int | None], None]
 """(bytes done, bytes in all or None) -> None, called about once per MiB."""

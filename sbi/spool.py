@@ -23,7 +23,8 @@ from aiohttp import hdrs, web
 from sbi.announced import Announced, announced_upload
 from sbi.digests import REPR_DIGEST
 from sbi.errors import Conflict, InvalidRequest, PayloadTooLarge, RangeNotSatisfiable
-from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending, undisturbed
+from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending
+from sbi.undisturbed import undisturbed
 
 _BROKEN = (ConnectionError, aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError)
 

@@ -14,7 +14,7 @@ from aiohttp import hdrs
 
 from sbi.clock import Clock
 from sbi.digests import sha256_of
-from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending, opened, undisturbed
+from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending, opened
 from sbi.partial import Partial, Version
 from sbi.patience import (
     COME_AGAIN,
@@ -28,6 +28,7 @@ from sbi.patience import (
     TransferTooLarge,
 )
 from sbi.sending import Answer, Progress, Sending, beginning, tell
+from sbi.undisturbed import undisturbed
 
 __all__ = [
     "Answer",

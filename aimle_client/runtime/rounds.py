@@ -25,8 +25,8 @@ from aimle_client.runtime.subscriptions import Assignment
 from aimle_client.trainers.base import Trainer
 from aimle_client.transfer import deliver, fetch
 from sbi.clock import Clock
-from sbi.hashed_file import undisturbed
 from sbi.tensors import InvalidTensors
+from sbi.undisturbed import undisturbed
 
 _log = logging.getLogger("aimle.client")
 

@@ -20,8 +20,9 @@ from aimle_server.hfl.training import Participant, Training
 from aimle_server.hfl.verdicts import best_round
 from ml_repository.artifacts import Artifacts, Condition
 from ml_repository.models import Models
+from sbi import digests
 from sbi.errors import Conflict, InvalidRequest
-from sbi.hashed_file import undisturbed
+from sbi.hashed_file import opened
 from sbi.outbound import Outbound, TargetRefused
 from sbi.tensors import (
     DTYPES,
@@ -33,6 +34,7 @@ from sbi.tensors import (
     read_into,
 )
 from sbi.transfer import TransferError, download
+from sbi.undisturbed import undisturbed
 
 _VALUES = 2**18
 """Values of a model that are in memory at once while its file is written anew."""
@@ -228,9 +230,9 @@ def _config(training: Training) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hex SHA-256 of a file, which its downloads then need not find out again."""
+    with opened(path) as file:
+        return digests.sha256_of(file)
 
 
 def _checkpoint_id(training: Training, number: int) -> str:

@@ -1,6 +1,7 @@
 """Runs the application: socket, TLS, signals, and an end that lets running requests finish."""
 
 import asyncio
+import resource
 import signal
 import socket
 import ssl
@@ -34,6 +35,7 @@ LINGER_SECONDS = 3.0
 def run(settings: Settings, build: Build) -> None:
     """Serve until SIGTERM or SIGINT, in one process."""
     logs.configure(settings.server.log_level)
+    _allow_many_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, build))
 
@@ -78,6 +80,12 @@ async def serve(
             await requests.finish(runner, server.shutdown_timeout)
         finally:
             await runner.cleanup()
+
+
+def _allow_many_connections() -> None:
+    """Use as many files as this process may: shells and services often begin with 1024, far below the limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Requests:

@@ -16,6 +16,10 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from sbi.problems import problem_response
 
+BACKLOG = 4096
+"""Connections that may wait to be accepted. Beyond that the kernel drops some whose clients believe them open,
+so a crowd that arrives at once must fit; it is also what Linux allows by default (`net.core.somaxconn`)."""
+
 
 class Connection(RequestHandler):
     """Reads requests and answers them."""
@@ -61,7 +65,7 @@ async def listening(
     assert server is not None  # noqa: S101 - the runner has been set up
     loop = asyncio.get_running_loop()
     accepting = await loop.create_server(
-        lambda: Connection(server, loop=loop, **options), sock=on, ssl=context, backlog=128
+        lambda: Connection(server, loop=loop, **options), sock=on, ssl=context, backlog=BACKLOG
     )
     try:
         yield

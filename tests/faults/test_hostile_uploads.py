@@ -5,6 +5,7 @@ tests/component/test_hfl_addresses.py.
 """
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -243,6 +244,28 @@ async def test_a_client_that_comes_back(
         await client.participate(update(ONES))
         assert (await lost).answer == "", "its connection is closed"
         assert time.monotonic() - began < 5
+
+
+async def test_a_crowd(tmp_path: Path, unused_tcp_port: int) -> None:
+    """Whoever connects while the server is busy with something else waits, and none is forgotten.
+
+    Nor does it matter that the shell that starts the server lets it open few files at first.
+    """
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    few = ("sh", "-c", 'ulimit -S -n 256 && exec "$@"', "sh")
+    flags = ("--insecure-no-auth", "--port", str(unused_tcp_port))
+    async with server_process(tmp_path, *flags, within=few) as process, asyncio.timeout(30):
+        process.send_signal(signal.SIGSTOP)
+        try:
+            crowd = [await asyncio.open_connection("127.0.0.1", unused_tcp_port) for _ in range(600)]
+        finally:
+            process.send_signal(signal.SIGCONT)
+        for _, writer in crowd:
+            writer.write(request)
+        answers = await asyncio.gather(*(reader.readline() for reader, _ in crowd))
+        assert set(answers) == {b"HTTP/1.1 200 OK\r\n"}
+        for _, writer in crowd:
+            writer.close()
 
 
 async def test_a_byte_a_second(

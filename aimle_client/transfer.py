@@ -1,12 +1,11 @@
-"""Model bytes from and to addresses that a server named for them, with the SDK's errors.
+"""Models of a round from and to addresses that a server named for them, with the SDK's errors.
 
 Such an address is its own permission, so no token travels.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import aiohttp
 from aiohttp import hdrs
@@ -15,36 +14,41 @@ from yarl import URL
 from aimle_client.errors import CorruptTransfer, TransferFailed, refusal_of
 from sbi import transfer
 from sbi.clock import Clock
+from sbi.digests import CRC32C, SHA256, WANT_REPR_DIGEST, Buffer
 
 MAX_BYTES = 2 * 2**30
 """Largest model that is taken from a server, in bytes."""
+
+_DIGESTS = {WANT_REPR_DIGEST: f"{CRC32C}=10, {SHA256}=1"}
 
 _AGGREGATION = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?aggregation"?')
 """The link (RFC 8288) from a global model to where the updates made from it go."""
 
 
-async def fetch(session: aiohttp.ClientSession, url: str, path: Path, clock: Clock) -> str | None:
-    """Get a global model; returns where its update goes, None if the server does not say that here.
+async def fetch(session: aiohttp.ClientSession, url: str, clock: Clock) -> tuple[bytearray, str | None]:
+    """A global model's file, and where its update goes, None if the server does not say that here.
 
     Raises:
         RequestRefused: the server does not give it.
         TransferFailed, CorruptTransfer: it did not arrive, or not as announced.
     """
     with _sdk_errors():
-        arrived = await transfer.download(session, url, path, max_bytes=MAX_BYTES, clock=clock)
+        arrived = await transfer.download_buffer(
+            session, url, headers=_DIGESTS, max_bytes=MAX_BYTES, clock=clock
+        )
     link = _AGGREGATION.search(arrived.headers.get(hdrs.LINK, ""))
-    return str(URL(url).join(URL(link[1]))) if link else None
+    return arrived.content, str(URL(url).join(URL(link[1]))) if link else None
 
 
-async def deliver(session: aiohttp.ClientSession, url: str, path: Path, clock: Clock) -> None:
-    """PUT an update.
+async def deliver(session: aiohttp.ClientSession, url: str, update: Sequence[Buffer], clock: Clock) -> None:
+    """PUT an update: the file that these buffers are one after the other.
 
     Raises:
         RequestRefused: the server does not take it: the round is over, or it is not an update of this model.
         TransferFailed: it could not be sent.
     """
     with _sdk_errors():
-        answer = await transfer.upload(session, url, path, clock=clock)
+        answer = await transfer.upload_buffers(session, url, update, CRC32C, clock=clock)
     if not 200 <= answer.status < 300:
         raise refusal_of(answer.status, answer.body)
 

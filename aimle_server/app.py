@@ -50,6 +50,7 @@ from ml_repository.model_management import ModelManagement
 from ml_repository.repository import INDEXES, Repository
 from ml_repository.trainings import Holder
 from sbi.clock import Clock
+from sbi.digests import SHA256
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.outbound import Outbound, TargetPolicy
 from sbi.problems import problems
@@ -117,7 +118,7 @@ class _Server:
             settings.server.max_model_bytes,
         )
         self.engine = Engine(self._tools(), settings.hfl.lease)
-        self.model_spool, self.update_spool = self._spool("models"), self._spool("updates")
+        self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
 
@@ -275,8 +276,9 @@ class _Server:
     def _names(self) -> dict[str, str]:
         return {"server_id": self.settings.server.id, "repository_id": self.settings.server.id}
 
-    def _spool(self, name: str) -> Spool:
-        return Spool(self.data / "spool" / name, self.settings.server.max_model_bytes)
+    def _spool(self, name: str, *algorithms: str) -> Spool:
+        directory = self.data / "spool" / name
+        return Spool(directory, self.settings.server.max_model_bytes, algorithms=algorithms)
 
     async def _registration_of(self, subject: str) -> dict[str, object] | None:
         """The registration of the AIMLE client that has the subject's name, if the subject is its owner."""

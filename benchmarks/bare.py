@@ -7,7 +7,6 @@ targets    notification targets, each at a loopback address of its own, which no
 """
 
 import asyncio
-import hashlib
 import json
 import secrets
 import signal
@@ -24,6 +23,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from ml_repository.database import Database
 from ml_repository.registrations import COLLECTION, INDEXES, Registrations, place, tag, tags
+from sbi.digests import CRC32C, REPR_DIGEST, Hashing
 
 DATABASE = "bare"
 """Beside ours in the same database process, for what is written; what is only read is read from ours."""
@@ -128,11 +128,11 @@ class Work:
         return web.Response(status=204)
 
     async def digest(self, request: web.Request) -> web.Response:
-        """Read and take the SHA-256, which whoever checks an upload has to."""
-        hasher = hashlib.sha256()
+        """Read and take the digest, which whoever checks an upload has to."""
+        hashing = Hashing([CRC32C])
         async for data in request.content.iter_any():
-            hasher.update(data)
-        return web.Response(status=204, headers={"Digest": hasher.hexdigest()})
+            hashing.update(data)
+        return web.Response(status=204, headers={REPR_DIGEST: str(hashing.digest(CRC32C))})
 
     def application(self) -> web.Application:
         """The handlers, at the paths that ours have."""

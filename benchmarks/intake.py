@@ -2,12 +2,11 @@
 
 A training waits for ten participants' updates, and gets them again and again; ours writes each to disk, checks its
 digest, shapes and values and keeps it for the round. The other side reads the same requests and discards them; a
-second one takes their SHA-256, on the one thread that it has, to show what that alone costs. The sender is this
+second one takes their digest (CRC32C), on the one thread that it has, to show what that alone costs. The sender is this
 process: a thread per upload that has the kernel send the file, so that it costs little.
 """
 
 import asyncio
-import hashlib
 import socket
 import tempfile
 import time
@@ -22,7 +21,7 @@ from benchmarks.measure import Figures, Measurement, Row, Scale, Target, alterna
 from benchmarks.participants import participants
 from benchmarks.server import DATASET, SERVICE, in_tensors, process, running_server
 from sbi import tensors
-from sbi.digests import REPR_DIGEST, repr_digest
+from sbi.digests import CRC32C, REPR_DIGEST, Digest, digest_of_buffers
 
 GROUP = "intake"
 CLIENTS = 10
@@ -76,18 +75,18 @@ async def _sides(values: int) -> AsyncIterator[tuple[list[str], Callable[[str], 
 
 
 def _uploads(update: Path, urls: Sequence[str]) -> Measurement:
-    content_digest = hashlib.sha256(update.read_bytes()).hexdigest()
+    digest = digest_of_buffers([update.read_bytes()], CRC32C)
 
     async def measure() -> Figures:
         began = time.perf_counter()
-        await asyncio.gather(*(asyncio.to_thread(_put, url, update, content_digest) for url in urls))
+        await asyncio.gather(*(asyncio.to_thread(_put, url, update, digest) for url in urls))
         size = update.stat().st_size * len(urls)
         return {"rate": size / 1e6 / (time.perf_counter() - began)}
 
     return measure
 
 
-def _put(url: str, path: Path, sha256: str) -> None:
+def _put(url: str, path: Path, digest: Digest) -> None:
     """The request that our SDK sends, from a plain socket."""
     parts = urlsplit(url)
     lines = [
@@ -95,7 +94,7 @@ def _put(url: str, path: Path, sha256: str) -> None:
         f"Host: {parts.netloc}",
         "Content-Type: application/octet-stream",
         f"Content-Length: {path.stat().st_size}",
-        f"{REPR_DIGEST}: {repr_digest(sha256)}",
+        f"{REPR_DIGEST}: {digest}",
         "Connection: close",
     ]
     with socket.create_connection((parts.hostname, parts.port)) as connection, path.open("rb") as file:

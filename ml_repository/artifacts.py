@@ -23,6 +23,7 @@ from pymongo import ASCENDING, IndexModel
 
 from ml_repository.database import Database, Document, Session
 from sbi.clock import Clock
+from sbi.digests import SHA256
 from sbi.errors import NotFound, Unavailable
 from sbi.hashed_file import Block, appending, opened
 
@@ -199,7 +200,7 @@ class Artifacts:
         async with appending(path, 0) as target:
             async for data in self.read(artifact):
                 await target.append(Block(data))
-        if target.sha256 != artifact.sha256:
+        if target.hashing.digest(SHA256).hex != artifact.sha256:
             raise CorruptArtifact(f"the stored bytes of {artifact.id} are not those of their digest")
 
 

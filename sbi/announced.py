@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from sbi.digests import REPR_DIGEST, announced_sha256
+from sbi.digests import REPR_DIGEST, Digest, announced_digest
 from sbi.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
@@ -19,13 +19,13 @@ class Announced:
         start: where the body belongs; None: at the beginning, in place of what is there.
         length: of the body, if they say.
         total: of the whole, if they say.
-        sha256: of the whole, if they say.
+        digest: of the whole, if they say.
     """
 
     start: int | None
     length: int | None
     total: int | None
-    sha256: str | None
+    digest: Digest | None
 
     def too_long(self, most: int) -> InvalidRequest | PayloadTooLarge:
         """The error for a body with more bytes than announced, or, where nothing is announced, than `most`."""
@@ -45,7 +45,7 @@ def announced_upload(request: web.Request, most: int) -> Announced:
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise UnsupportedMediaType("a model is sent without content coding")
     try:
-        sha256 = announced_sha256(request.headers)
+        digest = announced_digest(request.headers)
     except ValueError as error:
         raise InvalidRequest.of(REPR_DIGEST, str(error)) from error
     start, length, total = None, request.content_length, request.content_length
@@ -53,7 +53,7 @@ def announced_upload(request: web.Request, most: int) -> Announced:
         start, length, total = _read_range(request)
     if total is not None and total > most:
         raise _too_large(most)
-    return Announced(start, length, total, sha256)
+    return Announced(start, length, total, digest)
 
 
 def _read_range(request: web.Request) -> tuple[int, int, int]:

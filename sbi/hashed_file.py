@@ -1,14 +1,14 @@
-"""Files that are read and written outside the event loop; one that grows by appending knows its SHA-256."""
+"""Files that are read and written outside the event loop; one that grows by appending knows its digests."""
 
 import asyncio
 import fcntl
-import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
 
+from sbi.digests import SHA256, Hashing
 from sbi.undisturbed import finished, undisturbed
 
 BLOCK_BYTES = 1 << 20
@@ -42,18 +42,14 @@ class HashedFile:
 
     Attributes:
         size: bytes in it, those included that are still being written.
+        hashing: of everything that is written.
     """
 
-    def __init__(self, descriptor: int, size: int, digest: "hashlib._Hash") -> None:
+    def __init__(self, descriptor: int, size: int, hashing: Hashing) -> None:
         self._descriptor = descriptor
-        self._digest = digest
         self._writing: asyncio.Task[None] | None = None
         self.size = size
-
-    @property
-    def sha256(self) -> str:
-        """Hexadecimal, of everything that is written."""
-        return self._digest.hexdigest()
+        self.hashing = hashing
 
     async def append(self, block: Block) -> None:
         """Begin to write a block, once the one before it is written: so the next one can be received meanwhile.
@@ -77,7 +73,7 @@ class HashedFile:
 
     def _append(self, block: Block) -> None:
         for piece in block.pieces:
-            self._digest.update(piece)
+            self.hashing.update(piece)
         written = os.writev(self._descriptor, block.pieces)
         if written < block.size:  # such as on a disk that has just filled
             rest = memoryview(b"".join(block.pieces))[written:]
@@ -97,7 +93,9 @@ def opened(path: Path) -> FileIO:
 
 
 @asynccontextmanager
-async def appending(path: Path, keep: int) -> AsyncIterator[HashedFile]:
+async def appending(
+    path: Path, keep: int, algorithms: Iterable[str] = (SHA256,)
+) -> AsyncIterator[HashedFile]:
     """The file at `path` (made with mode 0600 if need be), cut to its first `keep` bytes, to be appended to.
 
     Raises:
@@ -108,7 +106,9 @@ async def appending(path: Path, keep: int) -> AsyncIterator[HashedFile]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_size < keep:
             raise BlockingIOError("another process has begun it anew")
-        file = HashedFile(descriptor, keep, await undisturbed(_cut, descriptor, keep))
+        hashing = Hashing(algorithms)
+        await undisturbed(_cut, descriptor, keep, hashing)
+        file = HashedFile(descriptor, keep, hashing)
         try:
             yield file
         finally:
@@ -117,10 +117,8 @@ async def appending(path: Path, keep: int) -> AsyncIterator[HashedFile]:
         os.close(descriptor)
 
 
-def _cut(descriptor: int, keep: int) -> "hashlib._Hash":
-    """Cut the file; the digest of what is left."""
+def _cut(descriptor: int, keep: int, hashing: Hashing) -> None:
+    """Cut the file, and take in what is left."""
     os.ftruncate(descriptor, keep)
-    digest = hashlib.sha256()
     while block := os.read(descriptor, BLOCK_BYTES):
-        digest.update(block)
-    return digest
+        hashing.update(block)

@@ -1,15 +1,16 @@
-"""One file on its way out: the requests that `transfer.upload` is made of."""
+"""One file on its way out: where its bytes come from, and the requests that an upload is made of."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from os import pread
+from typing import Protocol
 
 import aiohttp
 from aiohttp import hdrs
 
-from sbi.digests import REPR_DIGEST, repr_digest
+from sbi.digests import REPR_DIGEST, Buffer, Digest
 from sbi.hashed_file import BLOCK_BYTES
 from sbi.patience import Interrupted, TransferError
 from sbi.undisturbed import undisturbed
@@ -33,27 +34,72 @@ class Answer:
     body: bytes
 
 
+class Source(Protocol):
+    """What is sent.
+
+    Attributes:
+        size: bytes.
+        digest: of all of them.
+    """
+
+    size: int
+    digest: Digest
+
+    def blocks(self, offset: int) -> AsyncIterator[Buffer]:
+        """Everything from `offset` on, in pieces."""
+
+
+class FileSource:
+    """An open file."""
+
+    def __init__(self, file: FileIO, digest: Digest) -> None:
+        self.size = file.seek(0, 2)
+        self.digest = digest
+        self._file = file
+
+    async def blocks(self, offset: int) -> AsyncIterator[Buffer]:
+        """As they are read."""
+        while data := await undisturbed(pread, self._file.fileno(), BLOCK_BYTES, offset):
+            offset += len(data)
+            yield data
+
+
+class BufferSource:
+    """Buffers of bytes, one after the other, which nobody changes meanwhile."""
+
+    def __init__(self, buffers: Sequence[Buffer], digest: Digest) -> None:
+        self.size = sum(map(len, buffers))
+        self.digest = digest
+        self._buffers = buffers
+
+    async def blocks(self, offset: int) -> AsyncIterator[Buffer]:
+        """Views of the buffers."""
+        for buffer in self._buffers:
+            for at in range(min(offset, len(buffer)), len(buffer), BLOCK_BYTES):
+                yield memoryview(buffer)[at : at + BLOCK_BYTES]
+            offset = max(0, offset - len(buffer))
+
+
 class Sending:
-    """A file and the address that it goes to; `sha256` is its digest, in hexadecimal."""
+    """What is sent, and the address that it goes to."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         url: str,
-        file: FileIO,
-        sha256: str,
+        source: Source,
         headers: Mapping[str, str],
         progress: Progress | None,
     ) -> None:
         self._session = session
         self._url = url
-        self._file = file
-        self._size = file.seek(0, 2)
+        self._source = source
+        self._size = source.size
         self._headers = headers
         self._body_headers = {
             hdrs.CONTENT_TYPE: "application/octet-stream",
             **headers,
-            REPR_DIGEST: repr_digest(sha256),
+            REPR_DIGEST: str(source.digest),
             # A refusal may come before the end of the body: no other request must follow on that connection.
             hdrs.CONNECTION: "close",
         }
@@ -87,9 +133,9 @@ class Sending:
         known = response.ok and offset.isdecimal() and int(offset[:18]) < self._size
         return int(offset) if known else 0
 
-    async def _blocks(self, offset: int, limit: asyncio.Timeout, stall: float) -> AsyncIterator[bytes]:
+    async def _blocks(self, offset: int, limit: asyncio.Timeout, stall: float) -> AsyncIterator[Buffer]:
         loop = asyncio.get_running_loop()
-        while data := await undisturbed(pread, self._file.fileno(), BLOCK_BYTES, offset):
+        async for data in self._source.blocks(offset):
             offset += len(data)
             limit.reschedule(loop.time() + stall)
             yield data

@@ -1,6 +1,6 @@
 """Model files out: `GET` and `HEAD` with `Range`, `If-Range`, `If-None-Match` (RFC 9110) and `Repr-Digest`.
 
-The entity tag is the SHA-256 of the file, so it stays the same wherever a copy comes from, and a client that
+The entity tag is made of the file's digest, so it stays the same wherever a copy comes from, and a client that
 goes on with half a file is sure that it is the same one.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 
-from sbi.digests import REPR_DIGEST, etag, repr_digest, sha256_of
+from sbi.digests import REPR_DIGEST, Digest, digest_of, etag, wanted_algorithm
 from sbi.errors import NotFound
 from sbi.hashed_file import BLOCK_BYTES, opened
 from sbi.problems import problem_response
@@ -28,7 +28,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 async def send(
-    request: web.Request, source: Source, size: int, sha256: str, headers: Mapping[str, str] | None = None
+    request: web.Request, source: Source, size: int, digest: Digest, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
     """Answer with `size` bytes of a source, or with the part of them that the request asks for.
 
@@ -36,14 +36,14 @@ async def send(
         request: GET or HEAD.
         source: gives the bytes; an error that it raises closes the connection before the end.
         size: of the whole.
-        sha256: of the whole, in hexadecimal.
+        digest: of the whole.
         headers: more of them, e.g. another Content-Type than `application/octet-stream`.
     """
-    tag = etag(sha256)
+    tag = etag(digest, size)
     about = {hdrs.ETAG: tag, hdrs.ACCEPT_RANGES: "bytes", **(headers or {})}
     if _matches(request.headers.get(hdrs.IF_NONE_MATCH), tag):
         return web.Response(status=304, headers=about)
-    about = {hdrs.CONTENT_TYPE: "application/octet-stream", REPR_DIGEST: repr_digest(sha256), **about}
+    about = {hdrs.CONTENT_TYPE: "application/octet-stream", REPR_DIGEST: str(digest), **about}
     part = _range(request, size, tag)
     if part is None:
         return await _stream(request, source, 0, size, web.StreamResponse(headers=about))
@@ -59,7 +59,7 @@ async def send(
 async def send_file(
     request: web.Request, path: Path, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """`send` the file at `path`, as it is now even if it is replaced meanwhile.
+    """`send` the file at `path`, as it is now even if it is replaced meanwhile, with the digest that is wanted.
 
     Raises:
         NotFound: there is no such file.
@@ -69,9 +69,9 @@ async def send_file(
     except FileNotFoundError as error:
         raise NotFound("this file is no longer here") from error
     with file:
-        sha256 = await asyncio.to_thread(sha256_of, file)
+        digest = await asyncio.to_thread(digest_of, file, wanted_algorithm(request.headers))
         size = file.seek(0, 2)
-        return await send(request, lambda start, stop: _read(file, start, stop), size, sha256, headers)
+        return await send(request, lambda start, stop: _read(file, start, stop), size, digest, headers)
 
 
 async def _read(file: FileIO, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from sbi.announced import Announced, announced_upload
-from sbi.digests import REPR_DIGEST
+from sbi.digests import REPR_DIGEST, SHA256, Hashing
 from sbi.errors import Conflict, InvalidRequest, PayloadTooLarge, RangeNotSatisfiable
 from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending
 from sbi.undisturbed import undisturbed
@@ -36,12 +36,12 @@ class Received:
     Attributes:
         path: the file; no later upload writes to it or removes it.
         size: bytes.
-        sha256: of the file, in hexadecimal.
+        hashing: knows the file's digests.
     """
 
     path: Path
     size: int
-    sha256: str
+    hashing: Hashing
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,16 @@ class Spool:
         directory: made when first needed; nothing else may be in it.
         max_bytes: the most that one upload may have.
         pace: how slowly one may arrive.
+        algorithms: whose digests are found out, beside the one that the sender announces.
     """
 
-    def __init__(self, directory: Path, max_bytes: int, pace: Pace = PACE) -> None:
+    def __init__(
+        self, directory: Path, max_bytes: int, pace: Pace = PACE, algorithms: Iterable[str] = (SHA256,)
+    ) -> None:
         self._directory = directory
         self._max_bytes = max_bytes
         self._pace = pace
+        self._algorithms = frozenset(algorithms)
         self._turns: dict[str, _Turn] = {}
         self._complete: dict[str, Path] = {}
 
@@ -109,7 +113,8 @@ class Spool:
             if announced.start not in (None, offset):
                 raise RangeNotSatisfiable(f"this upload goes on at byte {offset}", offset)
             try:
-                async with appending(self._part(key), announced.start or 0) as file:
+                algorithms = self._algorithms | ({announced.digest.algorithm} if announced.digest else set())
+                async with appending(self._part(key), announced.start or 0, algorithms) as file:
                     await self._fill(file, request, announced, most)
             except BlockingIOError as error:
                 raise Conflict("another request goes on with this upload") from error
@@ -191,7 +196,7 @@ class Spool:
     async def _finish(self, key: str, file: HashedFile, announced: Announced) -> Received | None:
         if announced.total is not None and file.size < announced.total:
             return None
-        if announced.sha256 not in (None, file.sha256):
+        if announced.digest and announced.digest != file.hashing.digest(announced.digest.algorithm):
             await undisturbed(self._part(key).unlink)  # freeing a large file takes its time
             raise InvalidRequest.of(REPR_DIGEST, "the bytes that came have another digest and were dropped")
         path = self._directory / f"{secrets.token_hex(16)}.complete"
@@ -200,7 +205,7 @@ class Spool:
         except FileNotFoundError as error:
             raise Conflict("this upload has been dropped meanwhile") from error
         self._complete[key] = path
-        return Received(path, file.size, file.sha256)
+        return Received(path, file.size, file.hashing)
 
 
 async def _gather(content: aiohttp.StreamReader, block: Block, pace: Pace) -> bool:

@@ -13,12 +13,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
+
+from sbi.digests import Buffer
 
 Array = npt.NDArray[Any]
 
@@ -161,6 +164,30 @@ def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) 
             writer.put(name, 0, array)
 
 
+def load(content: bytearray) -> tuple[dict[str, Array], dict[str, str]]:
+    """A model file that is in memory: as `read`, but the arrays are views of its bytes."""
+    start = 8 + _header_length(content[:8])
+    with NamedTemporaryFile() as file:  # the library reads files only, but of them no more than the header
+        file.write(content[:start])
+        file.truncate(len(content))
+        file.flush()
+        header = _accepted(Path(file.name), content[8:start])
+    metadata = header.pop("__metadata__", None) or {}
+    specs = {name: _spec(entry, start) for name, entry in header.items()}
+    arrays = {
+        name: np.frombuffer(content, numpy_dtype(name, spec), spec.size, spec.start).reshape(spec.shape)
+        for name, spec in specs.items()
+    }
+    return arrays, metadata
+
+
+def dump(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Buffer]:
+    """The buffers that a whole model's file consists of, in their order; a contiguous array is not copied."""
+    specs, header = _place({name: _entry(name, array) for name, array in arrays.items()}, metadata)
+    in_order = sorted(specs, key=lambda name: (specs[name].start, specs[name].stop))
+    return [header, *(_bytes_of(arrays[name], DTYPES[specs[name].dtype]) for name in in_order)]
+
+
 class TensorWriter:
     """Writes a file of a known layout piece by piece: `with TensorWriter(...) as writer: writer.put(...)`.
 
@@ -178,13 +205,13 @@ class TensorWriter:
     def put(self, name: str, first: int, values: Array) -> None:
         """Write `values` as the elements of tensor `name` from flat index `first`, cast to its dtype."""
         spec = self._specs[name]
-        values = np.ascontiguousarray(values, dtype=DTYPES[spec.dtype])
-        start = spec.start + first * values.itemsize
-        if start + values.nbytes > spec.stop:
+        content = _bytes_of(values, DTYPES[spec.dtype])
+        start = spec.start + first * DTYPES[spec.dtype].itemsize
+        if start + len(content) > spec.stop:
             raise ValueError(f"{values.size} values from {first} do not fit into tensor {name!r}")
         self._file.seek(start)
-        self._file.write(values.reshape(-1).view(np.uint8).data)
-        self._missing -= values.nbytes
+        self._file.write(content)
+        self._missing -= len(content)
 
     def __enter__(self) -> "TensorWriter":
         return self
@@ -208,16 +235,26 @@ class TensorWriter:
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The parsed JSON header of a file that the library accepts, and where the tensors' bytes start."""
     with path.open("rb") as file:
-        prefix = file.read(8)
-        length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8:
-            raise InvalidTensors("the file is shorter than a safetensors header")
-        if length > MAX_HEADER:
-            raise InvalidTensors(f"the header says {length} bytes, at most {MAX_HEADER} are read")
+        length = _header_length(file.read(8))
         text = file.read(length)
+    return _accepted(path, text), 8 + length
+
+
+def _header_length(prefix: bytes | bytearray) -> int:
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8:
+        raise InvalidTensors("the file is shorter than a safetensors header")
+    if length > MAX_HEADER:
+        raise InvalidTensors(f"the header says {length} bytes, at most {MAX_HEADER} are read")
+    return length
+
+
+def _accepted(path: Path, text: bytes | bytearray) -> dict[str, Any]:
+    """The header `text` of a file, parsed, if the library accepts the file."""
     try:
         with safe_open(path, framework="numpy"):
-            return json.loads(text, object_pairs_hook=_unique), 8 + length
+            parsed: dict[str, Any] = json.loads(text, object_pairs_hook=_unique)
+            return parsed
     except (SafetensorError, json.JSONDecodeError) as error:
         raise InvalidTensors(f"not a valid safetensors file: {error}") from error
 
@@ -244,6 +281,11 @@ def _entry(name: str, array: Array) -> tuple[str, tuple[int, ...]]:
         if candidate == array.dtype.newbyteorder("<"):
             return dtype, array.shape
     raise InvalidTensors(f"tensor {name!r}: dtype {array.dtype} has no place in a model file")
+
+
+def _bytes_of(values: Array, dtype: np.dtype[Any]) -> memoryview:
+    """The bytes of an array as they are in a file, cast to `dtype`; copied only if they are not so already."""
+    return np.ascontiguousarray(values, dtype=dtype).reshape(-1).view(np.uint8).data
 
 
 def _place(layout: Layout, metadata: Mapping[str, str]) -> tuple[dict[str, TensorSpec], bytes]:

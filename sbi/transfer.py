@@ -2,10 +2,11 @@
 
 `download` writes to `<name>.part` beside the target and goes on there with `Range` and `If-Range`, also after
 a restart of this process. `upload` asks with `HEAD` how much has arrived (`Upload-Offset`) and sends the rest
-with `Content-Range`.
+with `Content-Range`. `download_buffer` and `upload_buffers` do the same without a file.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import aiohttp
 from aiohttp import hdrs
 
 from sbi.clock import Clock
-from sbi.digests import sha256_of
-from sbi.hashed_file import BLOCK_BYTES, Block, HashedFile, appending, opened
-from sbi.partial import Partial, Version
+from sbi.digests import Buffer, Hashing, digest_of, digest_of_buffers
+from sbi.hashed_file import BLOCK_BYTES, Block, opened
+from sbi.partial import Partial, PartialBuffer, PartialFile, Sink, Version
 from sbi.patience import (
     COME_AGAIN,
     PATIENCE,
@@ -27,20 +28,23 @@ from sbi.patience import (
     TransferRefused,
     TransferTooLarge,
 )
-from sbi.sending import Answer, Progress, Sending, beginning, tell
+from sbi.sending import Answer, BufferSource, FileSource, Progress, Sending, Source, beginning, tell
 from sbi.undisturbed import undisturbed
 
 __all__ = [
     "Answer",
     "CorruptTransfer",
     "Downloaded",
+    "DownloadedBuffer",
     "Patience",
     "Progress",
     "TransferError",
     "TransferRefused",
     "TransferTooLarge",
     "download",
+    "download_buffer",
     "upload",
+    "upload_buffers",
 ]
 
 
@@ -55,13 +59,24 @@ class Downloaded:
     Attributes:
         path: where it is.
         size: bytes.
-        sha256: in hexadecimal.
         headers: of the answer that brought its last byte.
     """
 
     path: Path
     size: int
-    sha256: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DownloadedBuffer:
+    """A file that has arrived in memory.
+
+    Attributes:
+        content: its bytes.
+        headers: of the answer that brought its last byte.
+    """
+
+    content: bytearray
     headers: Mapping[str, str]
 
 
@@ -84,17 +99,50 @@ async def download(
         TransferTooLarge: more than `max_bytes`.
         TransferError: interrupted too often; what came stays for the next call.
     """
-    partial = await undisturbed(Partial.of, path)
+    partial = await undisturbed(PartialFile.of, path)
+    last = await _complete(session, url, partial, headers, progress, max_bytes, patience, clock)
+    return Downloaded(path, partial.size, last)
+
+
+async def download_buffer(
+    session: aiohttp.ClientSession,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    max_bytes: int | None = None,
+    patience: Patience = PATIENCE,
+    clock: Clock | None = None,
+) -> DownloadedBuffer:
+    """As `download`, into memory; what came is lost where it raises."""
+    partial = PartialBuffer()
+    last = await _complete(session, url, partial, headers, progress, max_bytes, patience, clock)
+    return DownloadedBuffer(partial.content, last)
+
+
+async def _complete(
+    session: aiohttp.ClientSession,
+    url: str,
+    partial: Partial,
+    headers: Mapping[str, str] | None,
+    progress: Progress | None,
+    max_bytes: int | None,
+    patience: Patience,
+    clock: Clock | None,
+) -> Mapping[str, str]:
+    """Get all that is missing, in as many attempts as that needs; the last answer's headers."""
     retries = Retries(patience, clock)
     while True:
         before = partial.size
         try:
-            file, last = await _get(session, url, partial, dict(headers or {}), progress, max_bytes, patience)
+            hashing, last = await _get(
+                session, url, partial, dict(headers or {}), progress, max_bytes, patience
+            )
             break
         except Interrupted as interrupted:
             await retries.wait(interrupted, progress=partial.size >= before + BLOCK_BYTES)
-    await undisturbed(partial.complete, file.sha256)
-    return Downloaded(path, file.size, file.sha256, last)
+    await partial.complete(hashing)
+    return last
 
 
 async def _get(
@@ -105,7 +153,7 @@ async def _get(
     progress: Progress | None,
     max_bytes: int | None,
     patience: Patience,
-) -> tuple[HashedFile, Mapping[str, str]]:
+) -> tuple[Hashing, Mapping[str, str]]:
     """One attempt to get what is missing."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience.stall, sock_read=patience.stall)
     headers |= {hdrs.ACCEPT_ENCODING: "identity", **partial.conditions()}
@@ -117,10 +165,10 @@ async def _get(
             most = version.size if max_bytes is None else max_bytes
             if most is not None and (version.size or 0) > most:
                 raise TransferTooLarge(f"the file has {version.size} bytes, at most {most} are taken")
-            await undisturbed(partial.begin, version, start)
-            async with appending(partial.path, start) as file:
-                await _save(response.content, file, partial, progress, most)
-            return file, response.headers
+            await partial.begin(version, start)
+            async with partial.writing(start) as sink:
+                await _save(response.content, sink, partial, progress, most)
+            return sink.hashing, response.headers
     except aiohttp.InvalidURL as error:
         raise TransferError("the address is not one") from error
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
@@ -148,7 +196,7 @@ def _judge(response: aiohttp.ClientResponse, partial: Partial) -> tuple[Version,
 
 async def _save(
     content: aiohttp.StreamReader,
-    file: HashedFile,
+    sink: Sink,
     partial: Partial,
     progress: Progress | None,
     most: int | None,
@@ -157,18 +205,18 @@ async def _save(
     try:
         while not content.at_eof():
             block.add((await content.readchunk())[0])  # as it came; other ways to read join what has come
-            if most is not None and file.size + block.size > most:
+            if most is not None and sink.size + block.size > most:
                 block = Block()
                 raise TransferTooLarge(f"more than {most} bytes came")
             if block.size >= BLOCK_BYTES:
                 full, block = block, Block()
-                await file.append(full)
-                tell(progress, file.size, partial.version.size)
+                await sink.append(full)
+                tell(progress, sink.size, partial.version.size)
     finally:
-        await file.append(block)
-        await file.written()
-        partial.size = file.size
-        tell(progress, file.size, partial.version.size)
+        await sink.append(block)
+        await sink.written()
+        partial.size = sink.size
+        tell(progress, sink.size, partial.version.size)
 
 
 async def upload(
@@ -190,19 +238,47 @@ async def upload(
         FileNotFoundError: there is no such file.
     """
     with opened(path) as file:
-        sending = Sending(
-            session, url, file, await undisturbed(sha256_of, file), dict(headers or {}), progress
-        )
-        retries, offset, reached = Retries(patience, clock), 0, 0
-        while True:
-            try:
-                answer = await sending.put(offset, patience.stall)
-                if answer.status == 416:
-                    raise Interrupted("the other side is at another byte")
-                if answer.status not in COME_AGAIN:
-                    return answer
-                raise Interrupted.by(answer.status, answer.headers)
-            except Interrupted as interrupted:
-                await retries.wait(interrupted, progress=offset >= reached + BLOCK_BYTES)
-            reached = max(reached, offset)
-            offset = await sending.arrived(patience.stall)
+        source = FileSource(file, await undisturbed(digest_of, file))
+        return await _send(session, url, source, headers, progress, patience, clock)
+
+
+async def upload_buffers(
+    session: aiohttp.ClientSession,
+    url: str,
+    buffers: Sequence[Buffer],
+    algorithm: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    patience: Patience = PATIENCE,
+    clock: Clock | None = None,
+) -> Answer:
+    """As `upload`, of the file that these buffers are one after the other, with its digest by `algorithm`."""
+    source = BufferSource(buffers, await asyncio.to_thread(digest_of_buffers, buffers, algorithm))
+    return await _send(session, url, source, headers, progress, patience, clock)
+
+
+async def _send(
+    session: aiohttp.ClientSession,
+    url: str,
+    source: Source,
+    headers: Mapping[str, str] | None,
+    progress: Progress | None,
+    patience: Patience,
+    clock: Clock | None,
+) -> Answer:
+    """The answer to all of it, in as many attempts as that needs."""
+    sending = Sending(session, url, source, dict(headers or {}), progress)
+    retries, offset, reached = Retries(patience, clock), 0, 0
+    while True:
+        try:
+            answer = await sending.put(offset, patience.stall)
+            if answer.status == 416:
+                raise Interrupted("the other side is at another byte")
+            if answer.status not in COME_AGAIN:
+                return answer
+            raise Interrupted.by(answer.status, answer.headers)
+        except Interrupted as interrupted:
+            await retries.wait(interrupted, progress=offset >= reached + BLOCK_BYTES)
+        reached = max(reached, offset)
+        offset = await sending.arrived(patience.stall)

@@ -1,15 +1,33 @@
-"""The part of a round that computes: model file in, evaluation, training, update file out. Runs in a thread."""
+"""The part of a round that computes: model in, evaluation, training, update out. Runs in a thread."""
 
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aimle_client.runtime.report import finite
 from aimle_client.trainers.base import Parameters, Trainer
 from sbi import tensors
+from sbi.digests import Buffer
+
+
+@dataclass(frozen=True)
+class Received:
+    """A global model, and the metadata that came with it."""
+
+    parameters: Parameters
+    metadata: Mapping[str, str]
+
+    @property
+    def round(self) -> int | None:
+        """The round that it is for, None when it does not say.
+
+        Raises:
+            ValueError: that is not a number.
+        """
+        text = self.metadata.get("aimle.round")
+        return None if text is None else int(text)
 
 
 @dataclass(frozen=True)
@@ -18,46 +36,39 @@ class Learned:
 
     Attributes:
         num_eval_samples, metrics: of the received model on local data.
-        num_samples, fit_metrics: of the local training; 0 and empty without one.
+        num_samples, fit_metrics: of the local training; 0 and None without one.
+        update: the file to send, in buffers; empty without one.
     """
 
     num_eval_samples: int
     metrics: Mapping[str, float]
     num_samples: int = 0
     fit_metrics: Mapping[str, float] | None = None
+    update: list[Buffer] = field(default_factory=list)
 
 
-def round_of(received: Path) -> int | None:
-    """The round that a model file says it is for; None when it says nothing.
+def received(content: bytearray) -> Received:
+    """The model file with this content.
 
     Raises:
-        InvalidTensors: not a model file.
-        ValueError: the round is not a number.
+        InvalidTensors: it is none.
     """
-    text = tensors.describe(received).metadata.get("aimle.round")
-    return None if text is None else int(text)
+    return Received(*tensors.load(content))
 
 
-def learn(
-    trainer: Trainer, received: Path, update: Path, samples: int, obsolete: Callable[[], bool]
-) -> Learned:
-    """Evaluate the model at `received` and, unless `samples` is 0, train it and write the file `update`.
+def learn(trainer: Trainer, model: Received, samples: int, obsolete: Callable[[], bool]) -> Learned:
+    """Evaluate the model and, unless `samples` is 0, train it and make an update of it.
 
     Args:
         samples: `noDataSamp`, how many samples to train on at most.
         obsolete: asked between the steps; when it says so, the rest is left out.
     """
-    parameters, metadata = tensors.read(received)
-    learned = _evaluate(trainer, parameters)
+    learned = _evaluate(trainer, model.parameters)
     if samples == 0 or obsolete():
         return learned
-    fit = trainer.fit(parameters, _config(metadata, samples))
-    learned = Learned(
-        learned.num_eval_samples, learned.metrics, fit.num_samples, fit_metrics=finite(fit.metrics)
-    )
-    if not obsolete():
-        tensors.write(update, fit.parameters, _metadata(learned, metadata))
-    return learned
+    fit = trainer.fit(model.parameters, _config(model.metadata, samples))
+    learned = replace(learned, num_samples=fit.num_samples, fit_metrics=finite(fit.metrics))
+    return replace(learned, update=tensors.dump(fit.parameters, _metadata(learned, model.metadata)))
 
 
 def _evaluate(trainer: Trainer, parameters: Parameters) -> Learned:

@@ -6,19 +6,15 @@ that is cancelled sends nothing more; what its thread is computing runs to its e
 
 import asyncio
 import logging
-import shutil
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from aimle_client.errors import AimleClientError, UnexpectedAnswer
 from aimle_client.http import Connection
-from aimle_client.runtime.learning import Learned, learn, round_of
+from aimle_client.runtime.learning import Learned, Received, learn, received
 from aimle_client.runtime.report import Outcome, RoundReport, notification
 from aimle_client.runtime.schedule import seconds_until_open
 from aimle_client.runtime.subscriptions import Assignment
@@ -26,7 +22,6 @@ from aimle_client.trainers.base import Trainer
 from aimle_client.transfer import deliver, fetch
 from sbi.clock import Clock
 from sbi.tensors import InvalidTensors
-from sbi.undisturbed import undisturbed
 
 _log = logging.getLogger("aimle.client")
 
@@ -57,21 +52,20 @@ class Rounds:
         try:
             if task.schedule is not None:
                 await self.clock.sleep(seconds_until_open(task.schedule, self.clock.now()))
-            async with AsyncExitStack() as afterwards:
-                await current.attempt(afterwards)
-                await self._notify(task, current.report)
+            await current.attempt()
+            await self._notify(task, current.report)
         except asyncio.CancelledError:
             current.report = replace(current.report, outcome=Outcome.DISCARDED)
             raise
         finally:
             self._tell(current.report)
 
-    async def compute(self, trainer: Trainer, received: Path, update: Path, samples: int) -> Learned:
+    async def compute(self, trainer: Trainer, model: Received, samples: int) -> Learned:
         """`learn` in the thread of this client, when those before it are done."""
         obsolete = threading.Event()
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._thread, learn, trainer, received, update, samples, obsolete.is_set
+                self._thread, learn, trainer, model, samples, obsolete.is_set
             )
         except asyncio.CancelledError:
             obsolete.set()
@@ -105,50 +99,36 @@ class _Round:
         self._task = task
         self._rounds = rounds
 
-    async def attempt(self, afterwards: AsyncExitStack) -> None:
-        """Do the work; whatever fails ends this round only, and stands in its report.
-
-        Its files are removed `afterwards`: nobody need wait for that.
-        """
+    async def attempt(self) -> None:
+        """Do the work; whatever fails ends this round only, and stands in its report."""
         try:
-            folder = await afterwards.enter_async_context(_folder())
-            await self._work(folder / "model", folder / "update")
+            await self._work()
         except (AimleClientError, InvalidTensors) as error:
             self._know(reason=str(error))
         except Exception as error:  # the trainer is the application's, and may raise anything
             _log.exception("round %s on %s failed", self.report.round, self.report.dataset)
             self._know(reason=f"{type(error).__name__}: {error}")
 
-    async def _work(self, received: Path, update: Path) -> None:
-        update_url = await self._fetch(received)
-        self._know(round=await asyncio.to_thread(round_of, received))
+    async def _work(self) -> None:
+        model, update_url = await self._fetch()
+        self._know(round=model.round)
         trainer = self._rounds.trainers[self._task.dataset]
-        learned = await self._rounds.compute(trainer, received, update, self._task.samples)
+        learned = await self._rounds.compute(trainer, model, self._task.samples)
         self._know(num_eval_samples=learned.num_eval_samples, metrics=learned.metrics)
         if learned.fit_metrics is None:
             self._know(outcome=Outcome.EVALUATED)
             return
-        await deliver(self._rounds.connection.session, update_url, update, self._rounds.clock)
+        await deliver(self._rounds.connection.session, update_url, learned.update, self._rounds.clock)
         self._know(outcome=Outcome.TRAINED, num_samples=learned.num_samples, fit_metrics=learned.fit_metrics)
 
-    async def _fetch(self, received: Path) -> str:
-        """Get the global model; returns where its update goes, which is empty where none is asked for."""
+    async def _fetch(self) -> tuple[Received, str]:
+        """The global model, and where its update goes, which is empty where none is asked for."""
         task = self._task
-        named = await fetch(self._rounds.connection.session, task.model_url, received, self._rounds.clock)
+        content, named = await fetch(self._rounds.connection.session, task.model_url, self._rounds.clock)
         update_url = named or task.update_url
         if update_url is None and task.samples > 0:
             raise UnexpectedAnswer("the server says nowhere where updates go")
-        return update_url or ""
+        return await asyncio.to_thread(received, content), update_url or ""
 
     def _know(self, **facts: Any) -> None:
         self.report = replace(self.report, **facts)
-
-
-@asynccontextmanager
-async def _folder() -> AsyncIterator[Path]:
-    """A new folder, removed in the end; a model's size makes that take a while, so not in the event loop."""
-    folder = Path(tempfile.mkdtemp(prefix="aimle-"))
-    try:
-        yield folder
-    finally:
-        await undisturbed(shutil.rmtree, folder, ignore_errors=True)

@@ -232,7 +232,7 @@ def _config(training: Training) -> dict[str, Any]:
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file, which its downloads then need not find out again."""
     with opened(path) as file:
-        return digests.sha256_of(file)
+        return digests.digest_of(file).hex
 
 
 def _checkpoint_id(training: Training, number: int) -> str:

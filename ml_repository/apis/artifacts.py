@@ -11,6 +11,7 @@ from aiohttp import web
 from ml_repository.keys import MODEL_ARTIFACTS, MODEL_SPOOL
 from ml_repository.model_record import ARTIFACTS_PATH, StoredModel
 from sbi.api import Api, Call, Operation, no_content
+from sbi.digests import SHA256, sha256
 from sbi.serve import send
 
 SAFETENSORS = "application/octet-stream"
@@ -23,7 +24,7 @@ async def put_model(call: Call) -> web.Response:
     if received is not None:
         path = call[MODEL_SPOOL].take(_upload(model))
         try:
-            await call[MODEL_ARTIFACTS].put(model, path, received.sha256)
+            await call[MODEL_ARTIFACTS].put(model, path, received.hashing.digest(SHA256).hex)
         finally:
             path.unlink(missing_ok=True)
     return no_content()
@@ -33,7 +34,7 @@ async def get_model(call: Call) -> web.StreamResponse:
     """The file, or the part of it that the request asks for."""
     files = call[MODEL_ARTIFACTS]
     artifact = await files.readable(call.caller, call.path("mlModelId"))
-    return await send(call.request, partial(files.read, artifact), artifact.size, artifact.sha256)
+    return await send(call.request, partial(files.read, artifact), artifact.size, sha256(artifact.sha256))
 
 
 async def head_model(call: Call) -> web.StreamResponse:

@@ -17,6 +17,8 @@ from sbi.tensors import (
     check_finite,
     check_update,
     describe,
+    dump,
+    load,
     read,
     write,
 )
@@ -179,6 +181,44 @@ def test_a_written_model_reads_back_the_same(tmp_path):
         for found in (arrays[name], library[name]):
             np.testing.assert_array_equal(found, expected)
             assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+
+
+def test_a_model_in_memory_is_the_same_file(tmp_path):
+    """`dump` gives the bytes that `write` writes, and `load` what `read` reads, with the arrays where they are."""
+    arrays = {**MODEL, "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T}
+    write(tmp_path / "model", arrays, {"aimle.round": "3"})
+    buffers = dump(arrays, {"aimle.round": "3"})
+    content = bytearray(b"".join(buffers))
+    assert content == (tmp_path / "model").read_bytes()
+    loaded, metadata = load(content)
+    assert metadata == {"aimle.round": "3"}
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded[name], array)
+        assert (loaded[name].dtype, loaded[name].shape) == (array.dtype, array.shape)
+    loaded["weight"][0, 0] = 7
+    assert load(content)[0]["weight"][0, 0] == 7, "a view, no copy"
+    assert any(
+        np.shares_memory(np.frombuffer(each, np.uint8), MODEL["weight"]) for each in buffers if len(each)
+    )
+
+
+def test_what_is_no_model_file_is_none_in_memory_either(tmp_path):
+    """The reasons are those of files; nothing of the tensors is looked at."""
+    cases = [
+        raw(tmp_path / "a", {"w": f32(0, 4)}, bytes(3)),
+        raw(tmp_path / "b", {"w": f32(0, 4)}, bytes(5)),
+        raw(tmp_path / "c", {"w": f32(0, 4, (2,))}, bytes(4)),
+        raw(tmp_path / "d", {}, length=99),
+        raw(tmp_path / "e", {"w": f32(0, 8, (2,))}, bytes(8), length=MAX_HEADER + 1),
+    ]
+    for path in (*cases, tmp_path / "f"):
+        path.touch()
+        with pytest.raises(InvalidTensors) as from_file:
+            read(path)
+        with pytest.raises(InvalidTensors) as from_memory:
+            load(bytearray(path.read_bytes()))
+        assert str(from_memory.value) == str(from_file.value)
 
 
 def test_a_big_endian_array_is_written_as_the_format_demands(tmp_path):

@@ -12,7 +12,8 @@ driver's own streams gather 32 MB before each write, for every transfer.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from io import FileIO
@@ -89,9 +90,28 @@ class Artifacts:
             Exception: what `condition` raises in the transaction that makes the bytes the artifact; the same.
             Unavailable: writing took so long that `sweep` took it for abandoned.
         """
+        with opened(path) as source:
+            async with aclosing(_chunks_of(source)) as chunks:
+                return await self._put(artifact_id, chunks, sha256, condition)
+
+    async def put_chunks(
+        self, artifact_id: str, chunks: AsyncIterator[bytes], condition: Condition | None = None
+    ) -> Artifact:
+        """As `put`, of chunks that are made only now: `CHUNK_BYTES` each, the last one may be shorter."""
+        return await self._put(artifact_id, chunks, None, condition)
+
+    async def _put(
+        self,
+        artifact_id: str,
+        chunks: AsyncIterator[bytes],
+        expected: str | None,
+        condition: Condition | None,
+    ) -> Artifact:
         file = ObjectId()
         await self._garbage.insert_one({"_id": file, "at": self._clock.now()})
-        size = await self._write(file, artifact_id, path, sha256)
+        size, sha256 = await self._write(file, artifact_id, chunks)
+        if expected not in (None, sha256):
+            raise CorruptArtifact(f"the bytes for {artifact_id} are not those of their digest")
         artifact = Artifact(artifact_id, size, sha256, file, CHUNK_BYTES)
         await self._point(artifact, condition)
         return artifact
@@ -158,17 +178,16 @@ class Artifacts:
             await self._garbage.delete_one({"_id": entry["_id"]})
         return len(stale)
 
-    async def _write(self, file: ObjectId, name: str, path: Path, sha256: str) -> int:
+    async def _write(self, file: ObjectId, name: str, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
+        """Size and SHA-256 of what was written."""
         digest, size, number = hashlib.sha256(), 0, 0
-        with opened(path) as source:
-            while data := await asyncio.to_thread(_read_hashed, source, digest):
-                await self._chunks.insert_one({"files_id": file, "n": number, "data": data})
-                size, number = size + len(data), number + 1
-        if digest.hexdigest() != sha256:
-            raise CorruptArtifact(f"the bytes for {name} are not those of their digest")
+        async for data in chunks:
+            chunk = {"files_id": file, "n": number, "data": data}
+            await asyncio.gather(self._chunks.insert_one(chunk), asyncio.to_thread(digest.update, data))
+            size, number = size + len(data), number + 1
         entry = {"length": size, "chunkSize": CHUNK_BYTES, "uploadDate": self._clock.now(), "filename": name}
         await self._files.insert_one({"_id": file, **entry})
-        return size
+        return size, digest.hexdigest()
 
     async def _point(self, artifact: Artifact, condition: Condition | None) -> None:
         document = {
@@ -204,7 +223,6 @@ class Artifacts:
             raise CorruptArtifact(f"the stored bytes of {artifact.id} are not those of their digest")
 
 
-def _read_hashed(source: FileIO, digest: "hashlib._Hash") -> bytes:
-    data = source.read(CHUNK_BYTES)
-    digest.update(data)
-    return data
+async def _chunks_of(source: FileIO) -> AsyncGenerator[bytes, None]:
+    while data := await asyncio.to_thread(source.read, CHUNK_BYTES):
+        yield data

@@ -10,7 +10,7 @@ integer and boolean tensors (counters, vocabularies) travel with the model and a
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -192,15 +192,25 @@ class TensorWriter:
     """Writes a file of a known layout piece by piece: `with TensorWriter(...) as writer: writer.put(...)`.
 
     The pieces may come in any order. The file appears at `path` when the block ends and every byte is there;
-    when the block raises, nothing is left.
+    when the block raises, nothing is left. Until then it is at `unfinished(path)`, and `reached` is told how many
+    of its bytes are there from the first on, as long as the pieces come in the order of the file.
     """
 
-    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        layout: Layout,
+        metadata: Mapping[str, str],
+        reached: Callable[[int], None] | None = None,
+    ) -> None:
         self._path = path
-        self._partial = path.with_name(path.name + ".part")
-        self._specs, self._header = _place(layout, metadata)
+        self._partial = unfinished(path)
+        self._specs, header = _place(layout, metadata)
         self._missing = sum(spec.stop - spec.start for spec in self._specs.values())
+        self._reached = reached
         self._file = self._partial.open("wb")
+        self._file.write(header)
+        self._complete = len(header)
 
     def put(self, name: str, first: int, values: Array) -> None:
         """Write `values` as the elements of tensor `name` from flat index `first`, cast to its dtype."""
@@ -212,6 +222,11 @@ class TensorWriter:
         self._file.seek(start)
         self._file.write(content)
         self._missing -= len(content)
+        if start == self._complete:
+            self._complete += len(content)
+            if self._reached is not None:
+                self._file.flush()
+                self._reached(self._complete)
 
     def __enter__(self) -> "TensorWriter":
         return self
@@ -223,13 +238,15 @@ class TensorWriter:
             with self._file:  # closing it writes what is left, for which the disk may have no room
                 if kind is None and self._missing:
                     raise ValueError(f"{self._missing} bytes of the tensors were not written")
-                if kind is None:
-                    self._file.seek(0)
-                    self._file.write(self._header)
             if kind is None:
                 self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """Where a file that is still being written is."""
+    return path.with_name(f"{path.name}.part")
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimle_server.hfl.strategies import Chunk, Strategy
+from sbi.growing import Reached
 from sbi.tensors import (
     DTYPES,
     FLOATS,
@@ -86,8 +87,11 @@ def aggregate(
     state: StrategyState = StrategyState(),
     *,
     chunk: int = CHUNK,
+    reached: Reached | None = None,
 ) -> None:
     """Write the next global model to `out`, and what the strategy remembers of it to `state.after`.
+
+    `reached` is told how far the file has come, for whoever reads it meanwhile.
 
     Float tensors are combined by `strategy`; the others are copied from the global model. Nothing is left at
     `out` when this raises: InvalidTensors for an update or a remembered state that is not of this model, or a
@@ -98,7 +102,7 @@ def aggregate(
     reader = _Reader(chunk)
     layout = {name: (spec.dtype, spec.shape) for name, spec in global_model.tensors.items()}
     with ExitStack() as files:
-        result = files.enter_context(TensorWriter(out, layout, metadata))
+        result = files.enter_context(TensorWriter(out, layout, metadata, reached))
         memory = _Memory(strategy, global_model, state, reader, files)
         for index, (name, spec) in enumerate(global_model.tensors.items()):
             for run in _runs(spec, chunk):

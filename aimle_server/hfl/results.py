@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from aimle_server.hfl.round_files import RoundFiles, sha256_of
+from aimle_server.hfl.round_files import RoundFiles, digest_of
 from aimle_server.hfl.training import Training
 from ml_repository.database import Session
 from ml_repository.model_artifacts import ModelArtifacts
@@ -27,7 +27,7 @@ class Results:
         await self._artifacts.complete(
             training.output_model_id,
             path,
-            await asyncio.to_thread(sha256_of, path),
+            (await asyncio.to_thread(digest_of, path)).hex,
             observed_perf=observed_perf(training.metrics_of(number)),
             training_info={
                 "dataSources": ",".join(training.request["datasetId"]),

@@ -8,6 +8,8 @@ artifact of the repository, so that another machine can go on. Number n is the r
 import asyncio
 import hashlib
 import json
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from aimle_server.hfl.folders import Folders
 from aimle_server.hfl.strategies import strategy_for
 from aimle_server.hfl.training import Participant, Training
 from aimle_server.hfl.verdicts import best_round
-from ml_repository.artifacts import Artifacts, Condition
+from ml_repository.artifacts import CHUNK_BYTES, Artifacts, Condition
 from ml_repository.models import Models
 from sbi import digests
+from sbi.digests import CRC32C, SHA256, Digest
 from sbi.errors import Conflict, InvalidRequest
+from sbi.growing import Reached, chunks_while_written
 from sbi.hashed_file import opened
 from sbi.outbound import Outbound, TargetRefused
 from sbi.tensors import (
@@ -32,9 +36,9 @@ from sbi.tensors import (
     check_update,
     describe,
     read_into,
+    unfinished,
 )
 from sbi.transfer import TransferError, download
-from sbi.undisturbed import undisturbed
 
 _VALUES = 2**18
 """Values of a model that are in memory at once while its file is written anew."""
@@ -77,12 +81,13 @@ class RoundFiles:
         return self.folders.of(training.training_id) / f"memory-{number}.safetensors"
 
     async def prepare(self, training: Training) -> None:
-        """Have the running round's model on disk.
+        """Have the running round's model on disk, ready to be sent.
 
         Raises:
             AimleError: the first model cannot be had, or is not one that can be trained.
         """
-        await self.fetch(training, training.round)
+        path = await self.fetch(training, training.round)
+        await asyncio.to_thread(digest_of, path, CRC32C)
         if strategy_for(training.profile).memory and training.committed:
             await self._restore(
                 self._memory(training, training.round), _memory_id(training, training.committed)
@@ -153,18 +158,30 @@ class RoundFiles:
             (p for p in training.participants.values() if p.samples > 0), key=lambda p: p.client_id
         )
         updates = [WeightedUpdate(self.update(training, p), float(p.samples)) for p in counted]
-        target = self.model(training, training.round + 1)
-        try:
-            if not target.exists():  # undisturbed: whoever takes over on this disk must not meet the thread
-                await undisturbed(self._aggregate, training, updates, target)
-        except InvalidTensors as error:
-            raise Conflict(f"round {training.round} cannot be aggregated: {error}") from error
-        await self._checkpoint(_checkpoint_id(training, training.round), target, condition)
+        target, checkpoint = (
+            self.model(training, training.round + 1),
+            _checkpoint_id(training, training.round),
+        )
+        if target.exists():
+            await self._checkpoint(checkpoint, target, condition)
+        else:
+            made = chunks_while_written(
+                partial(self._aggregate, training, updates, target), unfinished(target), target, CHUNK_BYTES
+            )
+            try:
+                async with aclosing(
+                    made
+                ) as chunks:  # whoever takes over on this disk must not meet the thread
+                    await self._artifacts.put_chunks(checkpoint, chunks, condition)
+            except InvalidTensors as error:
+                raise Conflict(f"round {training.round} cannot be aggregated: {error}") from error
         memory = self._memory(training, training.round + 1)
         if memory.exists():
             await self._checkpoint(_memory_id(training, training.round), memory, condition)
 
-    def _aggregate(self, training: Training, updates: list[WeightedUpdate], target: Path) -> None:
+    def _aggregate(
+        self, training: Training, updates: list[WeightedUpdate], target: Path, reached: Reached
+    ) -> None:
         before = self._memory(training, training.round)
         state = StrategyState(
             before if training.committed else None, self._memory(training, training.round + 1)
@@ -176,10 +193,13 @@ class RoundFiles:
             target,
             metadata_of(training, training.round + 1),
             state,
+            reached=reached,
         )
+        digest_of(target, CRC32C)
 
     async def _checkpoint(self, artifact_id: str, path: Path, condition: Condition) -> None:
-        await self._artifacts.put(artifact_id, path, await asyncio.to_thread(sha256_of, path), condition)
+        digest = await asyncio.to_thread(digest_of, path)
+        await self._artifacts.put(artifact_id, path, digest.hex, condition)
 
     async def prune(self, training: Training) -> None:
         """After a round was aggregated, remove its updates, and of the models all but this round's, the one before
@@ -229,10 +249,10 @@ def _config(training: Training) -> dict[str, Any]:
     return config
 
 
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file, which its downloads then need not find out again."""
+def digest_of(path: Path, algorithm: str = SHA256) -> Digest:
+    """Of a file; its downloads, which begin all at once, then need not find it out again."""
     with opened(path) as file:
-        return digests.digest_of(file).hex
+        return digests.digest_of(file, algorithm)
 
 
 def _checkpoint_id(training: Training, number: int) -> str:

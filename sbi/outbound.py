@@ -11,6 +11,7 @@ import json as json_text
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -108,6 +109,7 @@ def _parse(url: str | URL) -> URL:
         raise TargetRefused("this is not a URL") from error
 
 
+@lru_cache(maxsize=4096)
 def _literal(host: str) -> Address | None:
     """The address that `host` is, None for a name; other spellings (`127.1`, `0x7f.1`) are refused."""
     try:

@@ -100,9 +100,10 @@ class Sending:
             hdrs.CONTENT_TYPE: "application/octet-stream",
             **headers,
             REPR_DIGEST: str(source.digest),
-            # A refusal may come before the end of the body: no other request must follow on that connection.
-            hdrs.CONNECTION: "close",
         }
+        if source.size > BLOCK_BYTES:
+            # A refusal may come before the end of the body: no other request must follow on that connection.
+            self._body_headers[hdrs.CONNECTION] = "close"
         self._progress = progress
 
     async def put(self, offset: int, stall: float) -> Answer:

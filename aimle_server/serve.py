@@ -1,6 +1,7 @@
 """Runs the application: socket, TLS, signals, and an end that lets running requests finish."""
 
 import asyncio
+import ctypes
 import resource
 import signal
 import socket
@@ -24,6 +25,9 @@ Build = Callable[[Settings], Awaitable[web.Application]]
 Ready = Callable[[str], None]
 """Told the URL once requests are answered."""
 
+_M_ARENA_MAX = -8
+"""Of malloc.h."""
+
 LAST_SECONDS = 1.0
 """For the last bytes of the answers at a stop, and for requests that ran out of time to notice it."""
 
@@ -36,6 +40,7 @@ def run(settings: Settings, build: Build) -> None:
     """Serve until SIGTERM or SIGINT, in one process."""
     logs.configure(settings.server.log_level)
     _allow_many_connections()
+    _share_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, build))
 
@@ -86,6 +91,15 @@ def _allow_many_connections() -> None:
     """Use as many files as this process may: shells and services often begin with 1024, far below the limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _share_memory() -> None:
+    """Let threads allocate from two heaps: glibc gives each its own, which keeps what one transfer has needed.
+
+    In a round of 10 x 40 MB that is 60 of 210 MB. Other C libraries have no such thing.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 class _Requests:

@@ -6,9 +6,9 @@ round is the time from its start to the start of the next one, by the server's o
 of its rounds counts, without the first. Ours is `aimle-server run` as it is, with its embedded database.
 
 Against the simulation our clients share as many processes as there are cores, as Flower's do; against the others
-each client is a process of its own. Memory is the sum of the peaks of the server side's processes: ours with the
-database; FLARE's server and its job; Flower's SuperLink and what it starts; of the simulation the process with the
-server app only, without Ray's.
+each client is a process of its own. Memory is the sum of the peaks of the server side's processes: our server, alone
+and with its database, which the others do not have; FLARE's server and its job; Flower's SuperLink and what it
+starts; of the simulation the process with the server app only, without Ray's.
 """
 
 import asyncio
@@ -105,7 +105,8 @@ async def _compare(comparison: Comparison, scale: Scale) -> list[Row]:
 
     rows = [row(f"round, {what}", "s", "seconds", comparison.seconds)]
     if comparison.memory:
-        rows.append(row(f"server memory, {what}", "MB", "memory", comparison.memory))
+        rows.append(row(f"memory of the server, {what}", "MB", "memory", comparison.memory))
+        rows.append(row(f"the same with its database, {what}", "MB", "with database", None))
     return rows
 
 
@@ -113,9 +114,10 @@ async def _our_session(comparison: Comparison) -> Figures:
     shared = comparison.peer is SIMULATION
     processes = min(comparison.clients, os.cpu_count() or 1) if shared else comparison.clients
     async with cast(comparison.clients, processes) as company:
-        with PeakMemory(lambda: tree(company.server.pid)) as memory:
+        server = company.server.pid
+        with PeakMemory(lambda: [server]) as alone, PeakMemory(lambda: tree(server)) as all_of_it:
             trained = await company.train(comparison.values, ROUNDS)
-    return _figures(trained.round_seconds()[1:], memory.bytes)
+    return _figures(trained.round_seconds()[1:], alone.bytes, all_of_it.bytes)
 
 
 async def _their_session(comparison: Comparison) -> Figures:
@@ -137,8 +139,8 @@ async def _their_session(comparison: Comparison) -> Figures:
     if running.returncode:
         raise RuntimeError(f"{peer.name} failed:\n{err.decode(errors='replace')[-3000:]}")
     outcome = json.loads(out.decode().strip().splitlines()[-1])
-    return _figures(outcome["round_seconds"], outcome["peak_rss_bytes"])
+    return _figures(outcome["round_seconds"], *2 * [outcome["peak_rss_bytes"]])
 
 
-def _figures(seconds: list[float], peak: int) -> Figures:
-    return {"seconds": statistics.fmean(seconds), "memory": peak / 1e6}
+def _figures(seconds: list[float], peak: int, with_database: int) -> Figures:
+    return {"seconds": statistics.fmean(seconds), "memory": peak / 1e6, "with database": with_database / 1e6}

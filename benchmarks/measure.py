@@ -61,7 +61,6 @@ class Row:
         other: whom they are compared with; empty: with nobody.
         others: their figures, in the same order.
         target: for the ratio, or for our figure where there is no other side; None: for information.
-        note: what a reader must know to read the figures.
     """
 
     group: str
@@ -71,7 +70,6 @@ class Row:
     other: str = ""
     others: Sequence[float] = ()
     target: Target | None = None
-    note: str = ""
 
     @property
     def ratios(self) -> list[float]:

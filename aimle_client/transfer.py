@@ -36,15 +36,18 @@ async def fetch(session: aiohttp.ClientSession, url: str, path: Path, clock: Clo
     return str(URL(url).join(URL(link[1]))) if link else None
 
 
-async def deliver(session: aiohttp.ClientSession, url: str, path: Path, clock: Clock) -> None:
-    """PUT an update.
+async def deliver(
+    session: aiohttp.ClientSession, url: str, path: Path, clock: Clock, coding: str | None = None
+) -> None:
+    """PUT an update, whose file has the content coding `coding` if any.
 
     Raises:
         RequestRefused: the server does not take it: the round is over, or it is not an update of this model.
         TransferFailed: it could not be sent.
     """
     with _sdk_errors():
-        answer = await transfer.upload(session, url, path, clock=clock)
+        headers: dict[str, str] = {hdrs.CONTENT_ENCODING: coding} if coding else {}
+        answer = await transfer.upload(session, url, path, headers=headers, clock=clock)
     if not 200 <= answer.status < 300:
         raise refusal_of(answer.status, answer.body)
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aimle_client.runtime.reduction import reduced
 from aimle_client.runtime.report import finite
 from aimle_client.trainers.base import Parameters, Trainer
-from sbi import tensors
+from sbi import tensors, zstd
+from sbi.reduced import coding_of
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,14 @@ class Learned:
     Attributes:
         num_eval_samples, metrics: of the received model on local data.
         num_samples, fit_metrics: of the local training; 0 and empty without one.
+        coding: the content coding of the update's file, if it has one.
     """
 
     num_eval_samples: int
     metrics: Mapping[str, float]
     num_samples: int = 0
     fit_metrics: Mapping[str, float] | None = None
+    coding: str | None = None
 
 
 def round_of(received: Path) -> int | None:
@@ -51,12 +55,21 @@ def learn(
     learned = _evaluate(trainer, parameters)
     if samples == 0 or obsolete():
         return learned
-    fit = trainer.fit(parameters, _config(metadata, samples))
+    config = _config(metadata, samples)
+    fit = trainer.fit(parameters, config)
     learned = Learned(
-        learned.num_eval_samples, learned.metrics, fit.num_samples, fit_metrics=finite(fit.metrics)
+        learned.num_eval_samples,
+        learned.metrics,
+        fit.num_samples,
+        fit_metrics=finite(fit.metrics),
+        coding=coding_of(config),
     )
     if not obsolete():
-        tensors.write(update, fit.parameters, _metadata(learned, metadata))
+        less = reduced(fit.parameters, parameters, config)
+        about = {**_metadata(learned, metadata), **less.metadata}
+        tensors.write(update, less.arrays, about, less.dtypes)
+        if learned.coding:
+            zstd.pack(update)
     return learned
 
 

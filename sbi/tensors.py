@@ -100,7 +100,7 @@ def check_update(update: TensorFile, reference: TensorFile, reduced: str | None 
         spec = update.tensors.get(name)
         if spec is None:
             raise InvalidTensors(f"tensor {name!r} is missing")
-        as_reduced = spec.dtype == reduced and is_reducible(expected.dtype)
+        as_reduced = spec.dtype == reduced and _is_reducible(expected.dtype)
         if spec.shape != expected.shape or not (spec.dtype == expected.dtype or as_reduced):
             raise InvalidTensors(
                 f"tensor {name!r} is {_shown(spec)}, the global model's is {_shown(expected)}"
@@ -109,11 +109,6 @@ def check_update(update: TensorFile, reference: TensorFile, reduced: str | None 
     extra = [name for name in update.tensors if name not in reference.tensors]
     if extra:
         raise InvalidTensors(f"tensor {extra[0]!r} is not in the global model")
-
-
-def is_reducible(dtype: str) -> bool:
-    """Whether tensors of this dtype are wider than those of `REDUCED`."""
-    return dtype in FLOATS and FLOATS[dtype].itemsize > 2
 
 
 def check_finite(update: TensorFile) -> None:
@@ -128,11 +123,6 @@ def check_finite(update: TensorFile) -> None:
             read_into(update.path, start, chunk)
             if not _all_finite(chunk, spec.dtype):
                 raise InvalidTensors(f"tensor {name!r} has values that are not finite")
-
-
-def _all_finite(chunk: Array, dtype: str) -> bool:
-    values = chunk.view(STORED[dtype])
-    return bfloat16.all_finite(values) if dtype == "BF16" else bool(np.isfinite(values).all())
 
 
 def numpy_dtype(name: str, spec: TensorSpec) -> np.dtype[Any]:
@@ -234,6 +224,16 @@ class TensorWriter:
                 self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def _is_reducible(dtype: str) -> bool:
+    """Whether tensors of this dtype are wider than those of `REDUCED`."""
+    return dtype in FLOATS and FLOATS[dtype].itemsize > 2
+
+
+def _all_finite(chunk: Array, dtype: str) -> bool:
+    values = chunk.view(STORED[dtype])
+    return bfloat16.all_finite(values) if dtype == "BF16" else bool(np.isfinite(values).all())
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -17,6 +17,7 @@ from aiohttp import web
 from aimle_client.addresses import api_root
 from aimle_client.events import TrainingEvent, TrainingNotification
 from sbi.api import Api, Call, Operation, no_content
+from sbi.body import AS_SENT
 from sbi.errors import NotFound, Unavailable
 from sbi.mount import PUBLIC_URL, mount
 from sbi.problems import problem_middleware
@@ -114,7 +115,7 @@ class NotificationListener:
 
     async def __aenter__(self) -> Self:
         # Without the access log: it would show the addresses.
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1, **AS_SENT)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, *self._listen, ssl_context=self._tls).start()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from aimle_client.http import ClientCredentials
+from sbi.body import AS_SENT
 from sbi.clock import Clock
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ async def _serving(
     from aimle_server.app import build_app
 
     runner = web.AppRunner(
-        await build_app(settings, clock), access_log=None, shutdown_timeout=settings.server.shutdown_timeout
+        await build_app(settings, clock),
+        access_log=None,
+        shutdown_timeout=settings.server.shutdown_timeout,
+        **AS_SENT,
     )
     try:
         await runner.setup()

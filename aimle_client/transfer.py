@@ -40,15 +40,22 @@ async def fetch(session: aiohttp.ClientSession, url: str, clock: Clock) -> tuple
     return arrived.content, str(URL(url).join(URL(link[1]))) if link else None
 
 
-async def deliver(session: aiohttp.ClientSession, url: str, update: Sequence[Buffer], clock: Clock) -> None:
-    """PUT an update: the file that these buffers are one after the other.
+async def deliver(
+    session: aiohttp.ClientSession,
+    url: str,
+    update: Sequence[Buffer],
+    clock: Clock,
+    coding: str | None = None,
+) -> None:
+    """PUT an update: the file that these buffers are one after the other, in the content coding `coding` if any.
 
     Raises:
         RequestRefused: the server does not take it: the round is over, or it is not an update of this model.
         TransferFailed: it could not be sent.
     """
     with _sdk_errors():
-        answer = await transfer.upload_buffers(session, url, update, CRC32C, clock=clock)
+        headers: dict[str, str] = {hdrs.CONTENT_ENCODING: coding} if coding else {}
+        answer = await transfer.upload_buffers(session, url, update, CRC32C, headers=headers, clock=clock)
     if not 200 <= answer.status < 300:
         raise refusal_of(answer.status, answer.body)
 

@@ -46,6 +46,7 @@ from aimle_client.runtime.subscriptions import Subscriptions
 from aimle_client.tokens import TokenProvider
 from aimle_client.trainers.base import Trainer
 from sbi.auth import Authenticator, OpenAccess
+from sbi.body import AS_SENT
 from sbi.clock import Clock
 from sbi.keys import UrlKeys
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
@@ -235,7 +236,7 @@ class AimleClient:
         trainers = {name: offer.trainer for name, offer in self._datasets.items()}
         rounds = Rounds(connection, trainers, self._clock, self._round_listeners)
         stack.callback(rounds.close)
-        runner = web.AppRunner(self._application(connection, rounds), shutdown_timeout=5)
+        runner = web.AppRunner(self._application(connection, rounds), shutdown_timeout=5, **AS_SENT)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.TCPSite(runner, *self._listen, ssl_context=self._tls).start()

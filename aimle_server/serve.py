@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from aimle_server import logs
 from aimle_server.settings import Server, Settings, SettingsError
+from sbi.body import AS_SENT
 from sbi.connection import listening
 
 Build = Callable[[Settings], Awaitable[web.Application]]
@@ -175,6 +176,7 @@ def bind(host: str, port: int, shared: bool = False) -> socket.socket:
 def _options(server: Server) -> dict[str, Any]:
     """Of each connection."""
     return {
+        **AS_SENT,
         "access_log_class": logs.AccessLog,
         "access_log": logs.ACCESS,
         "keepalive_timeout": server.idle_timeout,

@@ -7,6 +7,7 @@
     discovery      latency with up to 100,000 registered clients
     notifications  fan-out to 5,000 subscribers, against a bare client
     startup        from a training's request to its first round
+    reduction      bytes and accuracy of reduced updates, on the demonstration's digits
 
 `measure` alternates the two sides of a comparison, `report` writes what came out. `server`, `client`, `bare` and
 `load` are the processes and requests of the measurements; `peers/` runs inside the peers' own environments.

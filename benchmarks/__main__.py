@@ -11,7 +11,7 @@ import uvloop
 from benchmarks import report
 from benchmarks.measure import Row, Scale
 
-NAMES = ("aggregation", "intake", "requests", "discovery", "notifications", "startup", "rounds")
+NAMES = ("aggregation", "intake", "requests", "discovery", "notifications", "startup", "reduction", "rounds")
 
 
 def main() -> int:

@@ -34,16 +34,16 @@ class Announced:
         return InvalidRequest.of(hdrs.CONTENT_RANGE, f"the body has more than {self.length} bytes")
 
 
-def announced_upload(request: web.Request, most: int) -> Announced:
-    """What the request announces.
+def announced_upload(request: web.Request, most: int, coding: str | None = None) -> Announced:
+    """What the request announces; `coding` is the content coding that it may have, which all its numbers count with.
 
     Raises:
         InvalidRequest: a header cannot be read, or contradicts another; its name is in the error.
         PayloadTooLarge: more than `most` bytes.
-        UnsupportedMediaType: a content coding.
+        UnsupportedMediaType: another content coding.
     """
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
-        raise UnsupportedMediaType("a model is sent without content coding")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") not in ("identity", coding):
+        raise UnsupportedMediaType(f"the content coding is not {coding or 'identity'}")
     try:
         digest = announced_digest(request.headers)
     except ValueError as error:

@@ -89,24 +89,26 @@ class Spool:
         self._turns: dict[str, _Turn] = {}
         self._complete: dict[str, Path] = {}
 
-    async def receive(self, key: str, request: web.Request, *, limit: int | None = None) -> Received | None:
+    async def receive(
+        self, key: str, request: web.Request, *, limit: int | None = None, coding: str | None = None
+    ) -> Received | None:
         """Take in the request's body; None while later bytes of the upload are still missing.
 
-        `limit` is for an upload that may have fewer bytes than others. The complete file is the caller's to
-        `take`, with no `await` in between.
+        `limit` is for an upload that may have fewer bytes than others, `coding` the content coding that it may have;
+        it is kept as it comes. The complete file is the caller's to `take`, with no `await` in between.
 
         Raises:
             InvalidRequest: a header is wrong, the body broke off, is not as long as announced or, which drops
                 it, has another digest.
             PayloadTooLarge: more is announced, or sent, than is allowed; what came is dropped.
             RangeNotSatisfiable: the body does not begin at the offset that the error carries.
-            UnsupportedMediaType: the body has a content coding.
+            UnsupportedMediaType: the body has another content coding.
             Conflict: a newer request has taken over.
             OSError: the disk is full; what came is dropped, for it would be in the way of others.
             aiohttp.web.HTTPRequestTimeout: the body comes too slowly.
         """
         most = self._max_bytes if limit is None else min(limit, self._max_bytes)
-        announced = announced_upload(request, most)
+        announced = announced_upload(request, most, coding)
         await asyncio.to_thread(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
         async with self._turn(key, request):
             offset = self.offset(key)

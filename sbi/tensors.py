@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from sbi import bfloat16
 from sbi.digests import Buffer
 
 Array = npt.NDArray[Any]
@@ -31,6 +32,9 @@ MAX_HEADER = 4 * 2**20
 FLOATS: Mapping[str, np.dtype[Any]] = {f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)}
 """The dtypes that are averaged; NumPy has no BF16 or F8, so a model in those is refused with its name."""
 
+REDUCED: Mapping[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+"""The dtypes that an update may have instead of wider floats, where its training asked for one; BF16 as its bits."""
+
 INTEGERS: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
     **{f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IU" for size in (1, 2, 4, 8)},
@@ -38,6 +42,9 @@ INTEGERS: Mapping[str, np.dtype[Any]] = {
 """The dtypes that are carried along unchanged."""
 
 DTYPES: Mapping[str, np.dtype[Any]] = {**FLOATS, **INTEGERS}
+
+STORED: Mapping[str, np.dtype[Any]] = {**DTYPES, **REDUCED}
+"""As what a tensor's bytes are read and written."""
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 """What a file will hold: tensor name -> (dtype as safetensors names it, shape)."""
@@ -85,20 +92,22 @@ def describe(path: Path) -> TensorFile:
     return TensorFile(path, metadata, dict(in_order))
 
 
-def check_update(update: TensorFile, reference: TensorFile) -> None:
+def check_update(update: TensorFile, reference: TensorFile, reduced: str | None = None) -> None:
     """InvalidTensors unless `update` has exactly the tensors of `reference`: names, dtypes and shapes.
 
-    The order in the file is free. A dtype that this server can neither average nor carry is refused too.
+    Tensors of wider floats may have the dtype `reduced` instead, where one is given. The order in the file is free.
+    A dtype that this server can neither average nor carry is refused too.
     """
     for name, expected in reference.tensors.items():
         spec = update.tensors.get(name)
         if spec is None:
             raise InvalidTensors(f"tensor {name!r} is missing")
-        if (spec.dtype, spec.shape) != (expected.dtype, expected.shape):
+        as_reduced = spec.dtype == reduced and _is_reducible(expected.dtype)
+        if spec.shape != expected.shape or not (spec.dtype == expected.dtype or as_reduced):
             raise InvalidTensors(
                 f"tensor {name!r} is {_shown(spec)}, the global model's is {_shown(expected)}"
             )
-        numpy_dtype(name, spec)
+        numpy_dtype(name, expected)
     extra = [name for name in update.tensors if name not in reference.tensors]
     if extra:
         raise InvalidTensors(f"tensor {extra[0]!r} is not in the global model")
@@ -108,13 +117,13 @@ def check_finite(update: TensorFile) -> None:
     """InvalidTensors naming the first float tensor that has a NaN or an infinity; reads 1 MiB at a time."""
     raw = np.empty(_CHUNK, np.uint8)
     for name, spec in update.tensors.items():
-        dtype = numpy_dtype(name, spec)
-        if spec.dtype not in FLOATS:
+        if spec.dtype not in FLOATS and spec.dtype != "BF16":
+            numpy_dtype(name, spec)
             continue
         for start in range(spec.start, spec.stop, _CHUNK):
             chunk = raw[: min(_CHUNK, spec.stop - start)]
             read_into(update.path, start, chunk)
-            if not np.isfinite(chunk.view(dtype)).all():
+            if not _all_finite(chunk, spec.dtype):
                 raise InvalidTensors(f"tensor {name!r} has values that are not finite")
 
 
@@ -157,9 +166,7 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write a whole model; `path` appears when it is complete. A contiguous array is not copied."""
-    with TensorWriter(
-        path, {name: _entry(name, array) for name, array in arrays.items()}, metadata
-    ) as writer:
+    with TensorWriter(path, _layout(arrays), metadata) as writer:
         for name, array in arrays.items():
             writer.put(name, 0, array)
 
@@ -181,11 +188,16 @@ def load(content: bytearray) -> tuple[dict[str, Array], dict[str, str]]:
     return arrays, metadata
 
 
-def dump(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Buffer]:
-    """The buffers that a whole model's file consists of, in their order; a contiguous array is not copied."""
-    specs, header = _place({name: _entry(name, array) for name, array in arrays.items()}, metadata)
+def dump(
+    arrays: Mapping[str, Array], metadata: Mapping[str, str], dtypes: Mapping[str, str] | None = None
+) -> list[Buffer]:
+    """The buffers that a whole model's file consists of, in their order; a contiguous array is not copied.
+
+    `dtypes` names, as safetensors does, those that the arrays themselves do not say: BF16, whose bits are uint16.
+    """
+    specs, header = _place(_layout(arrays, dtypes or {}), metadata)
     in_order = sorted(specs, key=lambda name: (specs[name].start, specs[name].stop))
-    return [header, *(_bytes_of(arrays[name], DTYPES[specs[name].dtype]) for name in in_order)]
+    return [header, *(_bytes_of(arrays[name], STORED[specs[name].dtype]) for name in in_order)]
 
 
 class TensorWriter:
@@ -215,8 +227,8 @@ class TensorWriter:
     def put(self, name: str, first: int, values: Array) -> None:
         """Write `values` as the elements of tensor `name` from flat index `first`, cast to its dtype."""
         spec = self._specs[name]
-        content = _bytes_of(values, DTYPES[spec.dtype])
-        start = spec.start + first * DTYPES[spec.dtype].itemsize
+        content = _bytes_of(values, STORED[spec.dtype])
+        start = spec.start + first * STORED[spec.dtype].itemsize
         if start + len(content) > spec.stop:
             raise ValueError(f"{values.size} values from {first} do not fit into tensor {name!r}")
         self._file.seek(start)
@@ -242,6 +254,16 @@ class TensorWriter:
                 self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def _is_reducible(dtype: str) -> bool:
+    """Whether tensors of this dtype are wider than those of `REDUCED`."""
+    return dtype in FLOATS and FLOATS[dtype].itemsize > 2
+
+
+def _all_finite(chunk: Array, dtype: str) -> bool:
+    values = chunk.view(STORED[dtype])
+    return bfloat16.all_finite(values) if dtype == "BF16" else bool(np.isfinite(values).all())
 
 
 def unfinished(path: Path) -> Path:
@@ -293,6 +315,13 @@ def _shown(spec: TensorSpec) -> str:
     return f"{spec.dtype} {list(spec.shape)}"
 
 
+def _layout(arrays: Mapping[str, Array], dtypes: Mapping[str, str] = MappingProxyType({})) -> Layout:
+    return {
+        name: (dtypes[name], array.shape) if name in dtypes else _entry(name, array)
+        for name, array in arrays.items()
+    }
+
+
 def _entry(name: str, array: Array) -> tuple[str, tuple[int, ...]]:
     for dtype, candidate in DTYPES.items():
         if candidate == array.dtype.newbyteorder("<"):
@@ -321,8 +350,8 @@ def _place(layout: Layout, metadata: Mapping[str, str]) -> tuple[dict[str, Tenso
 def _ranges(layout: Layout) -> Iterator[tuple[str, tuple[str, tuple[int, ...]], int, int]]:
     """The library's own order, widest dtype first and then by name, which keeps every tensor aligned."""
     position = 0
-    for name in sorted(layout, key=lambda name: (-DTYPES[layout[name][0]].itemsize, name)):
+    for name in sorted(layout, key=lambda name: (-STORED[layout[name][0]].itemsize, name)):
         dtype, shape = layout[name]
-        stop = position + math.prod(shape) * DTYPES[dtype].itemsize
+        stop = position + math.prod(shape) * STORED[dtype].itemsize
         yield name, layout[name], position, stop
         position = stop

@@ -3,10 +3,12 @@
 The standard leaves both open: it has no attribute for hyperparameters and none for progress by round.
 """
 
-from schemas.base import Choice, Integer, Map, Number, Schema, Text, array_of
+from schemas.base import Choice, Flag, Integer, Map, Number, Schema, Text, array_of
 from schemas.common import DateTime, Uinteger
 
 STRATEGIES = ("FEDAVG", "FEDPROX", "FEDADAM")
+UPDATE_DTYPES = ("FLOAT16", "BFLOAT16")
+UPDATE_COMPRESSIONS = ("ZSTD",)
 TRAINING_STATES = (
     "REQUESTED",
     "SELECTING",
@@ -23,9 +25,11 @@ class TrainingProfile(Schema):
     """How a model is trained: the aggregation strategy and the hyperparameters of clients and server.
 
     Every attribute is optional; `load` fills in the defaults, but those of `roundTimeout` and `minReports`, which
-    are the server's settings.
+    are the server's settings, and of the last three.
     `proximalMu` is for FEDPROX; `serverLearningRate`, `beta1`, `beta2` and `tau` are for FEDADAM.
     `roundTimeout` is in seconds; `minReports` is the fraction of participants that must send updates.
+    `updateDtype` (of wider floats), `updateDelta` (differences to the received model) and `updateCompression` let
+    clients send less; who does not know them sends updates as ever. Without them all updates are whole models.
     """
 
     strategy = Choice(*STRATEGIES, load_default="FEDAVG")
@@ -40,6 +44,9 @@ class TrainingProfile(Schema):
     roundTimeout = Integer(1, 604_800)
     minReports = Number(0, 1)
     seed = Integer(0, 2**32 - 1, load_default=0)
+    updateDtype = Choice(*UPDATE_DTYPES)
+    updateDelta = Flag()
+    updateCompression = Choice(*UPDATE_COMPRESSIONS)
 
 
 class ParticipantStatus(Schema):

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from aimle_client.runtime.reduction import reduced
 from aimle_client.runtime.report import finite
 from aimle_client.trainers.base import Parameters, Trainer
-from sbi import tensors
+from sbi import tensors, zstd
 from sbi.digests import Buffer
+from sbi.reduced import coding_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Learned:
         num_eval_samples, metrics: of the received model on local data.
         num_samples, fit_metrics: of the local training; 0 and None without one.
         update: the file to send, in buffers; empty without one.
+        coding: the content coding of that file, if it has one.
     """
 
     num_eval_samples: int
@@ -45,6 +48,7 @@ class Learned:
     num_samples: int = 0
     fit_metrics: Mapping[str, float] | None = None
     update: list[Buffer] = field(default_factory=list)
+    coding: str | None = None
 
 
 def received(content: bytearray) -> Received:
@@ -66,9 +70,17 @@ def learn(trainer: Trainer, model: Received, samples: int, obsolete: Callable[[]
     learned = _evaluate(trainer, model.parameters)
     if samples == 0 or obsolete():
         return learned
-    fit = trainer.fit(model.parameters, _config(model.metadata, samples))
-    learned = replace(learned, num_samples=fit.num_samples, fit_metrics=finite(fit.metrics))
-    return replace(learned, update=tensors.dump(fit.parameters, _metadata(learned, model.metadata)))
+    config = _config(model.metadata, samples)
+    fit = trainer.fit(model.parameters, config)
+    learned = replace(
+        learned, num_samples=fit.num_samples, fit_metrics=finite(fit.metrics), coding=coding_of(config)
+    )
+    if obsolete():
+        return learned
+    less = reduced(fit.parameters, model.parameters, config)
+    about = {**_metadata(learned, model.metadata), **less.metadata}
+    update = tensors.dump(less.arrays, about, less.dtypes)
+    return replace(learned, update=list(zstd.packed(update)) if learned.coding else update)
 
 
 def _evaluate(trainer: Trainer, parameters: Parameters) -> Learned:

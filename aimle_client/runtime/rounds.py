@@ -118,7 +118,8 @@ class _Round:
         if learned.fit_metrics is None:
             self._know(outcome=Outcome.EVALUATED)
             return
-        await deliver(self._rounds.connection.session, update_url, learned.update, self._rounds.clock)
+        session, clock = self._rounds.connection.session, self._rounds.clock
+        await deliver(session, update_url, learned.update, clock, learned.coding)
         self._know(outcome=Outcome.TRAINED, num_samples=learned.num_samples, fit_metrics=learned.fit_metrics)
 
     async def _fetch(self) -> tuple[Received, str]:

@@ -144,6 +144,9 @@ class TrainingProfile:
         round_timeout: seconds after which a round goes on without those who have not reported.
         min_reports: part of the participants, 0 to 1, whose updates a round needs.
         seed: of everything that is drawn at random.
+        update_dtype: FLOAT16 or BFLOAT16: clients send wider floats in this; None: in the model's own dtype.
+        update_delta: clients send the difference to the model that they received.
+        update_compression: ZSTD: clients compress what they send; None: they do not.
     """
 
     strategy: str | None = None
@@ -158,6 +161,9 @@ class TrainingProfile:
     round_timeout: int | None = None
     min_reports: float | None = None
     seed: int | None = None
+    update_dtype: str | None = None
+    update_delta: bool | None = None
+    update_compression: str | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The document, with what is given."""

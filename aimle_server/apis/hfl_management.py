@@ -11,8 +11,10 @@ from aimle_server.consumers.peers import RETRY_AFTER
 from aimle_server.hfl.engine import NotDrivenHere
 from aimle_server.metrics import UPDATE_BYTES
 from aimle_server.services import SERVICES
+from sbi import zstd
 from sbi.api import Api, Call, Handler, Operation, no_content, ok
 from sbi.errors import InvalidRequest, NotFound, PayloadTooLarge, Unavailable
+from sbi.reduced import coding_of
 from sbi.serve import send_file
 from schemas.hfl_management import TrainingProfile, TrainingStatus
 from schemas.hfl_report import HflReport
@@ -87,13 +89,16 @@ async def put_update(call: Call) -> web.Response:
     seat.driver.uploading[key] = number
     try:
         most = await services.reports.most_bytes(seat)
-        received = await services.update_spool.receive(name, call.request, limit=most)
+        coding = coding_of(seat.training.profile)
+        received = await services.update_spool.receive(name, call.request, limit=most, coding=coding)
     except PayloadTooLarge as error:
         await services.reports.offended(seat, error.detail)
         raise
     if received is not None:
         try:
-            await services.reports.update(key, number, services.update_spool.take(name))
+            packed = call.request.headers.get(hdrs.CONTENT_ENCODING) == zstd.CODING
+            uploaded = services.update_spool.take(name)
+            await services.reports.update(key, number, uploaded, packed=packed)
         except NotDrivenHere as error:  # too late to pass it on: the body has been read
             raise Unavailable("the training was taken over meanwhile", retry_after=RETRY_AFTER) from error
         UPDATE_BYTES.inc(received.size)

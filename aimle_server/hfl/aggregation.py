@@ -1,9 +1,10 @@
 """The updates of a round become the next global model, in memory that neither their size nor number changes.
 
 The model is walked tensor by tensor in runs of `CHUNK` values. For each run every client's values are read
-into one reused buffer and added up in float64, the strategy combines the mean with the global values, and the
-result goes to the file. All of it is element-wise, so the result depends on the order of the updates (callers
-sort them) and not on the chunk size. NumPy releases the GIL in its loops: call this in a thread.
+into one reused buffer and added up in float64, and for those that are differences their share of the global
+values; the strategy combines the mean with the global values, and the result goes to the file. All of it is
+element-wise, so the result depends on the order of the updates (callers sort them) and not on the chunk size.
+NumPy releases the GIL in its loops: call this in a thread.
 
 Error: the sum is float64 and rounded once to the tensor's dtype, so a FedAvg value differs from the exact
 mean by half a unit in the last place of that dtype, plus 2^-52 of the values' mean magnitude per client.
@@ -20,10 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aimle_server.hfl.strategies import Chunk, Strategy
+from sbi import bfloat16
 from sbi.growing import Reached
+from sbi.reduced import is_delta
 from sbi.tensors import (
     DTYPES,
     FLOATS,
+    STORED,
     Array,
     InvalidTensors,
     Layout,
@@ -71,11 +75,35 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checked update: its share of the mean, and where it has each tensor, in the global model's order."""
+    """A checked update: its share of the mean, and where it has each tensor, in the global model's order.
+
+    `reduced` says of which of them it has in `dtype` instead of the model's own.
+    """
 
     path: Path
     share: np.float64
+    delta: bool
     starts: npt.NDArray[np.int64]
+    reduced: npt.NDArray[np.bool_]
+    dtype: str | None
+
+    def place(self, index: int, run: _Run) -> tuple[int, _Run]:
+        """Where a run of the tensor with this index begins in this file, and the run as it is there."""
+        if self.reduced[index] and self.dtype is not None:
+            run = replace(run, dtype=STORED[self.dtype])
+        return int(self.starts[index]) + run.offset, run
+
+    def is_bfloat16(self, index: int) -> bool:
+        """Whether the tensor with this index is in bfloat16."""
+        return self.dtype == "BF16" and bool(self.reduced[index])
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The updates of a round, and the share of the mean that those have together which are differences."""
+
+    each: Sequence[_Source]
+    deltas: np.float64
 
 
 def aggregate(
@@ -86,6 +114,7 @@ def aggregate(
     metadata: Mapping[str, str],
     state: StrategyState = StrategyState(),
     *,
+    reduced: str | None = None,
     chunk: int = CHUNK,
     reached: Reached | None = None,
 ) -> None:
@@ -93,12 +122,13 @@ def aggregate(
 
     `reached` is told how far the file has come, for whoever reads it meanwhile.
 
-    Float tensors are combined by `strategy`; the others are copied from the global model. Nothing is left at
+    Float tensors are combined by `strategy`; the others are copied from the global model. Updates may have wide
+    floats in the dtype `reduced`, and be differences to the global model (`aimle.delta`). Nothing is left at
     `out` when this raises: InvalidTensors for an update or a remembered state that is not of this model, or a
     result that is not finite; ValueError for no updates or a weight that is not a positive number. That the
     updates are finite is the caller's check (`sbi.tensors.check_finite`), made when each arrives.
     """
-    sources = _sources(updates, global_model)
+    sources = _sources(updates, global_model, reduced)
     reader = _Reader(chunk)
     layout = {name: (spec.dtype, spec.shape) for name, spec in global_model.tensors.items()}
     with ExitStack() as files:
@@ -110,8 +140,8 @@ def aggregate(
                 if spec.dtype not in FLOATS:
                     result.put(name, run.first, reader.stored(global_model.path, start, run))
                     continue
-                mean, remembered = reader.mean(sources, index, run), memory.load(name, run)
                 current = reader.stored(global_model.path, start, run).astype(np.float64)
+                mean, remembered = reader.mean(sources, index, run, current), memory.load(name, run)
                 new = strategy.combine(mean, current, remembered)
                 result.put(name, run.first, _narrow(name, new, run.dtype))
                 memory.store(name, run.first, remembered)
@@ -131,15 +161,25 @@ class _Reader:
         read_into(path, start, raw)
         return raw.view(run.dtype)
 
-    def mean(self, sources: Sequence[_Source], index: int, run: _Run) -> Chunk:
-        """The weighted mean of a run of the tensor with this index, over all updates."""
+    def mean(self, sources: _Sources, index: int, run: _Run, current: Chunk) -> Chunk:
+        """The weighted mean of a run of the tensor with this index, over all updates; `current`: the global values."""
         total, scaled = self._sum[: run.count], self._scaled[: run.count]
         total.fill(0)
-        for source in sources:
-            start = int(source.starts[index]) + run.offset
-            np.multiply(self.stored(source.path, start, run), source.share, out=scaled)
+        for source in sources.each:
+            np.multiply(self._values(source, index, run), source.share, out=scaled)
+            total += scaled
+        if sources.deltas:
+            np.multiply(current, sources.deltas, out=scaled)
             total += scaled
         return total
+
+    def _values(self, source: _Source, index: int, run: _Run) -> Array:
+        """An update's values of a run, in a dtype that NumPy computes with."""
+        values = self.stored(source.path, *source.place(index, run))
+        if not source.is_bfloat16(index):
+            return values
+        behind = self._raw[4 * run.count : 8 * run.count]  # the values are in the buffer's first quarter
+        return bfloat16.widen(values, behind.view(np.float32))
 
 
 class _Memory:
@@ -189,7 +229,7 @@ class _Memory:
         return file
 
 
-def _sources(updates: Sequence[WeightedUpdate], model: TensorFile) -> list[_Source]:
+def _sources(updates: Sequence[WeightedUpdate], model: TensorFile, reduced: str | None) -> _Sources:
     """The updates, checked against the global model, with their shares of the mean."""
     if not updates:
         raise ValueError("there is no update to aggregate")
@@ -197,15 +237,18 @@ def _sources(updates: Sequence[WeightedUpdate], model: TensorFile) -> list[_Sour
         if not (math.isfinite(update.weight) and update.weight > 0):
             raise ValueError(f"weight {update.weight} is not a positive number")
     total = math.fsum(update.weight for update in updates)
-    return [_source(update, np.float64(update.weight / total), model) for update in updates]
+    each = [_source(update, np.float64(update.weight / total), model, reduced) for update in updates]
+    deltas = math.fsum(update.weight for update, source in zip(updates, each, strict=True) if source.delta)
+    return _Sources(each, np.float64(deltas / total))
 
 
-def _source(update: WeightedUpdate, share: np.float64, model: TensorFile) -> _Source:
+def _source(update: WeightedUpdate, share: np.float64, model: TensorFile, reduced: str | None) -> _Source:
     file = describe(update.path)
-    check_update(file, model)
-    # A compact array: the parsed headers of a thousand updates would be the largest thing in memory.
+    check_update(file, model, reduced)
+    # Compact arrays: the parsed headers of a thousand updates would be the largest thing in memory.
     starts = np.array([file.tensors[name].start for name in model.tensors], np.int64)
-    return _Source(update.path, share, starts)
+    own = np.array([file.tensors[name].dtype != spec.dtype for name, spec in model.tensors.items()], np.bool_)
+    return _Source(update.path, share, is_delta(file.metadata), starts, own, reduced)
 
 
 def _runs(spec: TensorSpec, chunk: int) -> Iterator[_Run]:

@@ -16,8 +16,10 @@ from aimle_server.hfl.events import Errored, Offended, Reported
 from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.hfl.training import SETTLED, State
 from ml_repository.registrations import Registrations
-from sbi.errors import Conflict, InvalidRequest
+from sbi import zstd
+from sbi.errors import Conflict, InvalidRequest, PayloadTooLarge
 from sbi.tensors import MAX_HEADER
+from sbi.undisturbed import undisturbed
 
 _log = logging.getLogger("aimle.hfl")
 
@@ -71,18 +73,21 @@ class Reports:
         training = self.seat(key, round_number).training
         return await self._files.fetch(training, training.round)
 
-    async def update(self, key: str, round_number: int, uploaded: Path) -> None:
-        """Keep a complete upload as the participant's update; the file is used up, whatever happens.
+    async def update(self, key: str, round_number: int, uploaded: Path, *, packed: bool = False) -> None:
+        """Keep a complete upload as the participant's update; the file, `packed` or not, is used up, whatever happens.
 
         Raises:
-            InvalidRequest: it is not an update of this model, or its sample count is no count; that is an
-            offence, and after too many of them the client is excluded. NotFound, Conflict: as for `seat`.
+            InvalidRequest: it is not an update of this model, or its sample count is no count; PayloadTooLarge: it
+            has, unpacked, more bytes than one can have. Each is an offence, and after too many of them the client is
+            excluded. NotFound, Conflict: as for `seat`.
         """
         try:
             seat = self.seat(key, round_number)
             try:
+                if packed:
+                    await undisturbed(zstd.unpack, uploaded, await self.most_bytes(seat))
                 await self._take(seat, key, round_number, uploaded)
-            except InvalidRequest as error:
+            except (InvalidRequest, PayloadTooLarge) as error:
                 await self.offended(seat, error.detail)
                 raise
         finally:

@@ -8,6 +8,7 @@ artifact of the repository, so that another machine can go on. Number n is the r
 import asyncio
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -28,13 +29,14 @@ from sbi.errors import Conflict, InvalidRequest
 from sbi.growing import Reached, chunks_while_written
 from sbi.hashed_file import opened
 from sbi.outbound import Outbound, TargetRefused
+from sbi.reduced import COMPRESSION, DELTA, DTYPE, dtype_of, is_delta
 from sbi.tensors import (
-    DTYPES,
     InvalidTensors,
     TensorWriter,
     check_finite,
     check_update,
     describe,
+    numpy_dtype,
     read_into,
     unfinished,
 )
@@ -43,7 +45,7 @@ from sbi.transfer import TransferError, download
 _VALUES = 2**18
 """Values of a model that are in memory at once while its file is written anew."""
 
-_CLIENT_PARAMETERS = ("localEpochs", "batchSize", "learningRate", "seed")
+_CLIENT_PARAMETERS = ("localEpochs", "batchSize", "learningRate", "seed", DTYPE, DELTA, COMPRESSION)
 
 
 class RoundFiles:
@@ -138,7 +140,8 @@ class RoundFiles:
             InvalidRequest: it is not one; the reason names the tensor.
         """
         try:
-            return await asyncio.to_thread(_check, uploaded, self.model(training, training.round))
+            reference = self.model(training, training.round)
+            return await asyncio.to_thread(_check, uploaded, reference, training.profile)
         except InvalidTensors as error:
             raise InvalidRequest(str(error), cause="INVALID_UPDATE") from error
 
@@ -193,6 +196,7 @@ class RoundFiles:
             target,
             metadata_of(training, training.round + 1),
             state,
+            reduced=dtype_of(training.profile),
             reached=reached,
         )
         digest_of(target, CRC32C)
@@ -271,7 +275,7 @@ def _rewrite(origin: Path, path: Path, metadata: dict[str, str]) -> None:
         path, {name: (spec.dtype, spec.shape) for name, spec in file.tensors.items()}, metadata
     ) as result:
         for name, spec in file.tensors.items():
-            dtype = DTYPES[spec.dtype]
+            dtype = numpy_dtype(name, spec)
             for first in range(0, spec.size, _VALUES):
                 values = np.empty(min(_VALUES, spec.size - first), dtype)
                 read_into(origin, spec.start + first * dtype.itemsize, values)
@@ -289,8 +293,10 @@ def _empty(directory: Path, kept: Path) -> None:
             path.unlink()
 
 
-def _check(uploaded: Path, reference: Path) -> dict[str, str]:
+def _check(uploaded: Path, reference: Path, profile: Mapping[str, Any]) -> dict[str, str]:
     file = describe(uploaded)
-    check_update(file, describe(reference))
+    check_update(file, describe(reference), dtype_of(profile))
+    if is_delta(file.metadata) and not profile.get(DELTA):
+        raise InvalidTensors("a difference, and this training takes whole models")
     check_finite(file)
     return dict(file.metadata)

@@ -1,18 +1,20 @@
 """Serving: the line that says where, TLS, the end of a server, and what the log of requests does not show."""
 
 import asyncio
+import gzip
 import json
 import logging
 import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import zstandard
 from aiohttp import ClientConnectionError, ClientSession, web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -40,11 +42,15 @@ class App:
         sub.router.add_get("/participants/{key}/model", self._quick)
         app = web.Application()
         app.router.add_get("/slow", self._slow)
+        app.router.add_put("/echo", self._echo)
         app.add_subapp("/aimle-hfl/v1", sub)
         return app
 
     async def _quick(self, _request: web.Request) -> web.Response:
         return web.Response()
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
 
     async def _slow(self, _request: web.Request) -> web.Response:
         self.entered.set()
@@ -73,6 +79,20 @@ async def test_free_port(capsys: pytest.CaptureFixture[str]) -> None:
         async with session.get(f"{url}/aimle-hfl/v1/participants/k/model") as response:
             assert response.status == 200
         assert url == app.settings.api_root == f"http://127.0.0.1:{app.settings.server.port}"
+
+
+@pytest.mark.parametrize(("coding", "packed"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+async def test_bodies_come_as_they_were_sent(
+    capsys: pytest.CaptureFixture[str], coding: str, packed: Callable[[bytes], bytes]
+) -> None:
+    """What has a content coding reaches its handler in it, also one that Python does not know."""
+    body, headers = packed(b"model" * 1000), {"Content-Encoding": coding}
+    async with (
+        serving(App(), Server(port=0), capsys) as url,
+        ClientSession() as session,
+        session.put(f"{url}/echo", data=body, headers=headers) as response,
+    ):
+        assert (response.status, await response.read()) == (200, body)
 
 
 async def test_running_requests_finish(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from aimle_client.testing import RunningServer
 from aimle_client.val import Objective, TrainingProfile, ValServer, model_criteria
 from ml_repository.database import Database
 from tests.support import Listener, ManualClock, eventually
+from tests.support_bfloat16 import bfloat16_file
 from tests.support_training import (
     ADAM,
     START,
@@ -278,9 +279,10 @@ async def test_a_model_from_elsewhere(server: RunningServer, val: ValServer) -> 
         (b"not a model at all", "the model cannot be trained"),
         (save({"w": START})[:-3], "the model cannot be trained"),
         (save({"w": np.full(4, np.nan, np.float32)}), "tensor 'w' has values that are not finite"),
+        (bfloat16_file({"w": START}), "tensor 'w': dtype BF16 is not supported"),
         (None, "the model cannot be fetched from its mlModelLoc: the other side answered 404"),
     ],
-    ids=["no model", "cut short", "not finite", "not there"],
+    ids=["no model", "cut short", "not finite", "BF16", "not there"],
 )
 async def test_a_model_from_elsewhere_that_is_none(
     server: RunningServer, val: ValServer, content: bytes | None, words: str

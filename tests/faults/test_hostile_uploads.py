@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
 from aimle_client.val import Objective, Training, TrainingProfile, ValServer
 from aimle_server.serve import LINGER_SECONDS
@@ -87,8 +89,9 @@ async def scene(
     *flags: str,
     rounds: int = 2,
     round_timeout: float = 60,
+    **profile: Any,
 ) -> AsyncIterator[Scene]:
-    """The first round has begun: every client has been asked."""
+    """The first round has begun: every client has been asked; `profile`: more of its TrainingProfile."""
     where = ("--database-url", mongo_url, "--database-name", database.db.name)
     url, good = f"http://127.0.0.1:{port}", ["ue-1", "ue-2"]
     async with (
@@ -100,7 +103,7 @@ async def scene(
             val,
             members=[*good, *bad],
             objective=Objective(max_epochs=rounds),
-            profile=TrainingProfile(min_reports=0.3, round_timeout=round_timeout),
+            profile=TrainingProfile(min_reports=0.3, round_timeout=round_timeout, **profile),
         )
         await all_asked(clients)
         spool = folder / DATA / "spool" / "updates"
@@ -209,6 +212,35 @@ async def test_uploads_without_an_end(
         assert max(spooled) < MAX_HEADER + MIB
         assert it.spooled() == 0
         it.good.append(lies)
+        await it.good_ones_finish(2)
+        watching.cancel()
+
+
+async def test_decompression_bombs(
+    tmp_path: Path, database: Database, mongo_url: str, unused_tcp_port: int
+) -> None:
+    """Two gigabytes in some kilobytes cost a block of memory, the disk of an update, and the sender its place."""
+    packing = zstandard.ZstdCompressor().compressobj()
+    bomb = b"".join(packing.compress(PIECE) for _ in range(2 * GIB // MIB)) + packing.flush()
+    assert len(bomb) < MIB
+    packed = {"Content-Encoding": "zstd"}
+    flags = ("--hfl-max-offences", "2")
+    async with scene(
+        tmp_path, database, mongo_url, unused_tcp_port, ["bomber"], *flags, update_compression="ZSTD"
+    ) as it:
+        (bomber,), spooled = it.bad, list[int]()
+        address = bomber.update_url
+        watching = asyncio.create_task(watch(it, spooled))
+        # One update as it should be, so that what unpacking takes is there before.
+        assert (await it.good[0].put(zstandard.compress(update(ONES)), **packed))[0] == 204
+        before = peak_memory(it.process)
+        for _ in range(2):
+            assert (await bomber.put(bomb, address, **packed))[0] == 413
+        await eventually(lambda: bomber.operations[-1]["servOpMode"] == "STOP")
+        assert await it.offences(bomber) == 2
+        assert peak_memory(it.process) - before < 32 * MIB
+        assert max(spooled) < MAX_HEADER + 2 * MIB
+        assert it.spooled() == 0
         await it.good_ones_finish(2)
         watching.cancel()
 

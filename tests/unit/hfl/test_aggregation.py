@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from aimle_server.hfl.aggregation import StrategyState, WeightedUpdate, aggregate
 from aimle_server.hfl.strategies import FedAdam, FedAvg
 from sbi.tensors import InvalidTensors, TensorFile, describe
+from tests.support_bfloat16 import bfloat16_file, nearest_bfloat16
 
 SHAPES = {"conv": (3, 3, 2, 5), "bias": (5,), "scale": (), "none": (0, 7)}
 
@@ -135,6 +136,106 @@ def test_memory_grows_neither_with_the_model_nor_with_the_clients(tmp_path, stra
     finally:
         tracemalloc.stop()
     assert (tmp_path / "out").stat().st_size > 64 * 2**20
+
+
+def in_halves(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values.astype(np.float16) for name, values in arrays.items()}
+
+
+def reduced_updates(folder: Path, dtype: str) -> tuple[list[WeightedUpdate], dict[str, np.ndarray]]:
+    """Five clients' updates, whole and differences, plain and reduced, and their mean by plain NumPy in float64."""
+    start, whole, delta = model(0), model(1), {"aimle.delta": "true"}
+    part = {name: np.asarray(values / 8) for name, values in model(2).items()}
+    if dtype == "F16":
+        files = {"whole": save(in_halves(whole)), "part": save(in_halves(part), delta)}
+        narrow = np.float16
+    else:
+        files = {"whole": bfloat16_file(whole), "part": bfloat16_file(part, delta)}
+        narrow = nearest_bfloat16
+    # One tensor reduced, the others not.
+    files["some"] = save({**whole, "conv": whole["conv"].astype(np.float16)} if dtype == "F16" else whole)
+    files |= {"plain": save(whole, {"aimle.delta": "false"}), "difference": save(part, delta)}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    weights = {"plain": 10, "difference": 250, "whole": 3, "part": 1, "some": 40}
+    mean = {}
+    for name in SHAPES:
+        g, w, p = (np.float64(values[name]) for values in (start, whole, part))
+        narrow_w, narrow_p = (np.float64(narrow(values[name])) for values in (whole, part))
+        some = np.float64(np.float16(w)) if (name, dtype) == ("conv", "F16") else w
+        mean[name] = np.average(
+            [w, g + p, narrow_w, g + narrow_p, some], axis=0, weights=list(weights.values())
+        )
+    return [WeightedUpdate(folder / name, weight) for name, weight in weights.items()], mean
+
+
+@pytest.mark.parametrize("chunk", [7, 2**16])
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_whole_models_and_differences_in_any_dtype_have_one_mean(tmp_path, dtype, chunk):
+    """However each client sends what it learned, it counts by its weight, to the last bits of float32."""
+    global_model = store(tmp_path / "global", model(0))
+    sent, expected = reduced_updates(tmp_path, dtype)
+    aggregate(FedAvg(), global_model, sent, tmp_path / "out", {}, reduced=dtype, chunk=chunk)
+    result = load_file(tmp_path / "out")
+    for name in SHAPES:
+        assert result[name].dtype == np.float32
+        np.testing.assert_allclose(result[name], expected[name], rtol=1e-6, atol=1e-8)
+
+
+def test_adam_sees_the_mean_of_differences_as_that_of_models(tmp_path):
+    """A strategy gets the same from differences as from the models that they make."""
+    start, grown = {"w": np.arange(8, dtype=np.float32)}, {"w": np.arange(8, dtype=np.float32) + 2}
+    global_model = store(tmp_path / "global", start)
+    save_file({"w": np.full(8, 2, np.float32)}, tmp_path / "difference", {"aimle.delta": "true"})
+    save_file(grown, tmp_path / "whole")
+    for name in ("difference", "whole"):
+        state = StrategyState(after=tmp_path / f"state-{name}")
+        sent = [WeightedUpdate(tmp_path / name, 3)]
+        aggregate(FedAdam(), global_model, sent, tmp_path / f"out-{name}", {}, state)
+    for kind in ("out", "state"):
+        ours, other = (load_file(tmp_path / f"{kind}-{name}") for name in ("difference", "whole"))
+        assert ours.keys() == other.keys()
+        assert all(np.array_equal(ours[name], other[name]) for name in ours)
+
+
+def test_differences_that_are_zero_leave_the_model_as_it_is(tmp_path):
+    """Whatever their weights, to the last bit, also in float64."""
+    start = model(0, np.float64)
+    global_model = store(tmp_path / "global", start)
+    save_file({name: np.zeros_like(a) for name, a in start.items()}, tmp_path / "u", {"aimle.delta": "true"})
+    sent = [WeightedUpdate(tmp_path / "u", weight) for weight in (3, 7, 11, 1.7)]
+    aggregate(FedAvg(), global_model, sent, tmp_path / "out", {})
+    result = load_file(tmp_path / "out")
+    assert all(result[name].tobytes() == start[name].tobytes() for name in SHAPES)
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_reduced_updates_take_no_more_memory(tmp_path, dtype):
+    """A 64 MB model from 5 clients is aggregated in less than 8 MB also from differences in 16 bits."""
+    values = np.ones(16 * 2**20, np.float32)
+    global_model = store(tmp_path / "global", {"w": values})
+    delta = {"aimle.delta": "true"}
+    half = save({"w": values.astype(np.float16)}, delta)
+    (tmp_path / "update").write_bytes(half if dtype == "F16" else bfloat16_file({"w": values}, delta))
+    del values, half
+    sent = [WeightedUpdate(tmp_path / "update", 1)] * 5
+    tracemalloc.start()
+    try:
+        aggregate(FedAvg(), global_model, sent, tmp_path / "out", {}, reduced=dtype)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert (load_file(tmp_path / "out")["w"] == 2).all()
+
+
+def test_a_reduced_update_that_nobody_asked_for_is_refused(tmp_path):
+    """Without `reduced` an update has the model's dtypes; and whether it is a difference must be said clearly."""
+    global_model = store(tmp_path / "global", model(0))
+    store(tmp_path / "half", in_halves(model(1)))
+    save_file(model(1), tmp_path / "unclear", {"aimle.delta": "yes"})
+    for name, reason in (("half", "'bias' is F16|'conv' is F16"), ("unclear", "neither true nor false")):
+        with pytest.raises(InvalidTensors, match=reason):
+            aggregate(FedAvg(), global_model, [WeightedUpdate(tmp_path / name, 1)], tmp_path / "out", {})
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])

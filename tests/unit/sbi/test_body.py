@@ -1,17 +1,20 @@
 """Bodies and parameters: strict JSON in, plain data out, or an error that names what is wrong."""
 
 import asyncio
+import gzip
 import logging
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import zstandard
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from marshmallow import Schema
 
 from sbi.api import JSON, Api, Call, Operation, ok
-from sbi.body import load, parse_json
+from sbi.body import AS_SENT, load, parse_json
 from sbi.errors import InvalidRequest
 from sbi.mount import PUBLIC_URL, mount
 from sbi.problems import problem_middleware
@@ -140,6 +143,9 @@ def test_an_answer_does_not_grow_with_the_errors() -> None:
     assert len(caught.value.detail) < 2000
 
 
+NAMED = b'{"inner":{"name":"a"}}'
+
+
 @pytest.fixture
 async def echo() -> AsyncIterator[TestServer]:
     """A server that answers with the body that a handler gets."""
@@ -153,8 +159,10 @@ async def echo() -> AsyncIterator[TestServer]:
     app = web.Application(middlewares=[problem_middleware], client_max_size=1000)
     app[PUBLIC_URL] = "https://aimle.example"
     mount(app, [Api("Echo", "AIMLE", "1.0.0", "/e/v1", (operation,))])
-    async with TestServer(app) as server:
-        yield server
+    server = TestServer(app)
+    await server.start_server(**AS_SENT)
+    yield server
+    await server.close()
 
 
 async def _exchange(server: TestServer, headers: str, body: bytes, *, leave: bool = False) -> bytes:
@@ -184,6 +192,30 @@ async def test_chunks(echo: TestServer) -> None:
     assert small.startswith(b"HTTP/1.1 200"), small
     large = await _exchange(echo, headers, b'601\r\n"' + b"x" * 0x600 + b"\r\n0\r\n\r\n")
     assert large.startswith(b"HTTP/1.1 413"), large
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        ("gzip", gzip.compress(NAMED), 200),
+        ("deflate", zlib.compress(NAMED), 200),
+        ("GZIP", gzip.compress(NAMED), 200),
+        ("identity", NAMED, 200),
+        ("gzip", gzip.compress(NAMED)[:-9], 400),
+        ("gzip", gzip.compress(NAMED) + b"more", 400),
+        ("gzip", NAMED, 400),
+        ("gzip", gzip.compress(NAMED + b" " * 1000), 413),
+        ("deflate", zlib.compress(b" " * 1_000_000), 413),
+        ("zstd", zstandard.compress(NAMED), 415),
+        ("br", NAMED, 415),
+    ],
+)
+async def test_a_content_coding(echo: TestServer, coding: str, body: bytes, status: int) -> None:
+    """gzip and deflate are taken, no larger than other bodies, and whole; others are refused."""
+    headers = f"Content-Type: {JSON}\r\nContent-Length: {len(body)}\r\nContent-Encoding: {coding}\r\n"
+    answer = await _exchange(echo, headers, body)
+    assert answer.startswith(b"HTTP/1.1 %d" % status), answer
+    assert (NAMED in answer) == (status == 200)
 
 
 @pytest.mark.parametrize("wrong", [Schema(), Outer()])

@@ -135,11 +135,71 @@ def test_an_update_of_another_model_is_refused(tmp_path, change, reason):
 
 
 def test_a_dtype_that_cannot_be_averaged_is_named(tmp_path):
-    """BF16 is valid safetensors and still no model that this server can average."""
-    file = describe(raw(tmp_path / "file", {"w": f32(0, 4, (2,)) | {"dtype": "BF16"}}, b"\0" * 4))
-    for refused in (lambda: check_update(file, file), lambda: check_finite(file), lambda: read(file.path)):
-        with pytest.raises(InvalidTensors, match="'w': dtype BF16 is not supported"):
-            refused()
+    """F8 is valid safetensors and still no model that this server can average; BF16 is for updates only."""
+    for dtype, size in (("F8_E4M3", 1), ("BF16", 2)):
+        header = {"w": f32(0, 2 * size, (2,)) | {"dtype": dtype}}
+        file = describe(raw(tmp_path / "file", header, b"\0" * 2 * size))
+        for refused in (lambda file=file: check_update(file, file), lambda file=file: read(file.path)):
+            with pytest.raises(InvalidTensors, match=f"'w': dtype {dtype} is not supported"):
+                refused()
+    with pytest.raises(InvalidTensors, match="'w': dtype F8_E4M3 is not supported"):
+        check_finite(describe(raw(tmp_path / "file", {"w": f32(0, 1) | {"dtype": "F8_E4M3"}}, b"\0")))
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_an_update_in_a_reduced_dtype(tmp_path, dtype):
+    """It is taken for wider floats only, and only where it is asked for; shapes must be equal all the same."""
+    reference = stored(
+        tmp_path / "global", {"w": np.ones(2, np.float32), "d": np.ones(2), "n": np.ones(2, np.int32)}
+    )
+    names = {"d": (dtype, 4), "w": (dtype, 4), "n": ("I32", 8)}
+
+    def update(**changed: tuple[str, int]) -> TensorFile:
+        header, at = {}, 0
+        for name, (kind, size) in (names | changed).items():
+            header[name] = f32(at, at + size, (2,)) | {"dtype": kind}
+            at += size
+        return describe(raw(tmp_path / "update", header, b"\0" * at))
+
+    check_update(update(), reference, dtype)
+    check_update(update(w=("F32", 8)), reference, dtype)
+    with pytest.raises(InvalidTensors, match=rf"'\w' is {dtype} \[2\], the global model's is F\d\d \[2\]"):
+        check_update(update(), reference)
+    with pytest.raises(InvalidTensors, match="'n' is"):
+        check_update(update(n=(dtype, 4)), reference, dtype)
+    half = stored(tmp_path / "half", {"w": np.ones(2, np.float16)})
+    if dtype == "BF16":
+        with pytest.raises(InvalidTensors, match="'w' is BF16"):
+            check_update(
+                describe(raw(tmp_path / "u", {"w": f32(0, 4, (2,)) | {"dtype": dtype}}, b"\0" * 4)),
+                half,
+                dtype,
+            )
+
+
+def test_bfloat16_that_is_not_finite(tmp_path):
+    """NaN and infinities of BF16 are found as those of the others."""
+    for bits, finite in ((0x3F80, True), (0x7F7F, True), (0x7F80, False), (0xFFC1, False)):
+        data = np.array([0x3F80] * 5 + [bits], np.uint16).tobytes()
+        file = describe(raw(tmp_path / "file", {"w": f32(0, 12, (6,)) | {"dtype": "BF16"}}, data))
+        if finite:
+            check_finite(file)
+            continue
+        with pytest.raises(InvalidTensors, match="'w' has values that are not finite"):
+            check_finite(file)
+
+
+def test_bfloat16_is_written_as_its_bits(tmp_path):
+    """Arrays of uint16 whose dtype is named are BF16 in the file, beside those that say their own."""
+    bits = np.array([[0x3F80, 0xC000]], np.uint16)
+    content = b"".join(dump({"w": bits, "n": bits}, {"a": "b"}, {"w": "BF16"}))
+    (tmp_path / "file").write_bytes(content)
+    file = describe(tmp_path / "file")
+    assert {name: (spec.dtype, spec.shape) for name, spec in file.tensors.items()} == {
+        "w": ("BF16", (1, 2)),
+        "n": ("U16", (1, 2)),
+    }
+    assert content[file.tensors["w"].start : file.tensors["w"].stop] == bits.tobytes()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

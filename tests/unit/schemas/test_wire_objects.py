@@ -163,7 +163,8 @@ def test_training_profile_is_complete_once_loaded() -> None:
     """Whoever stores a training profile stores the defaults of what was left out, but those of the server."""
     loaded = TrainingProfile().load({"strategy": "FEDPROX", "proximalMu": 0.1})
     assert (loaded["strategy"], loaded["proximalMu"], loaded["localEpochs"]) == ("FEDPROX", 0.1, 1)
-    assert set(TrainingProfile().fields) - set(loaded) == {"roundTimeout", "minReports"}
+    settings, reductions = {"roundTimeout", "minReports"}, {"updateDtype", "updateDelta", "updateCompression"}
+    assert set(TrainingProfile().fields) - set(loaded) == settings | reductions
 
 
 def test_training_profile_knows_its_strategies() -> None:

@@ -36,8 +36,8 @@ def _enters(state: str, *, finishing: bool = False) -> Point:
     return Point(Trainings, "save", enters)
 
 
-def _artifact(kind: str) -> Point:
-    return Point(Artifacts, "put", lambda name: name.startswith("training:") and f":{kind}:" in name)
+def _artifact(kind: str, method: str) -> Point:
+    return Point(Artifacts, method, lambda name: name.startswith("training:") and f":{kind}:" in name)
 
 
 POINTS = {
@@ -49,8 +49,9 @@ POINTS = {
     "COMPLETED": _enters("COMPLETED"),
     "FAILED": _enters("FAILED"),
     "CANCELLED": _enters("CANCELLED"),
-    "checkpoint": _artifact("model"),
-    "memory": _artifact("memory"),
+    "written": Point(Artifacts, "_write"),
+    "checkpoint": _artifact("model", "put_chunks"),
+    "memory": _artifact("memory", "put"),
     "result": Point(ModelArtifacts, "complete"),
     "forgetting": Point(Outbox, "delivered"),
     "closing": Point(Trainings, "close"),

@@ -251,6 +251,7 @@ def test_without_a_crash(undisturbed: dict[str, Outcome]) -> None:
     assert undisturbed["FAILED"].weights is None
 
 
+# `written` are the bytes of an artifact that is not one yet; the first time it is the model to be trained.
 CRASHES = [
     ("COMPLETED", "before", "REQUESTED", 1),
     ("COMPLETED", "after", "REQUESTED", 1),
@@ -260,6 +261,7 @@ CRASHES = [
     ("COMPLETED", "after", "ROUND_RUNNING", 1),
     ("COMPLETED", "before", "AGGREGATING", 1),
     ("COMPLETED", "after", "AGGREGATING", 1),
+    ("COMPLETED", "after", "written", 2),
     ("COMPLETED", "after", "checkpoint", 1),
     ("COMPLETED", "before", "SELECTING", 2),
     ("COMPLETED", "after", "SELECTING", 2),

@@ -118,7 +118,12 @@ async def appending(
 
 
 def _cut(descriptor: int, keep: int, hashing: Hashing) -> None:
-    """Cut the file, and take in what is left."""
-    os.ftruncate(descriptor, keep)
+    """Cut the file, and take in what is left.
+
+    Only a file that is longer: ext4 writes to the disk at once, on closing, what was ever cut to nothing, and
+    freeing it there takes forty times as long as dropping what is in memory only.
+    """
+    if os.fstat(descriptor).st_size > keep:
+        os.ftruncate(descriptor, keep)
     while block := os.read(descriptor, BLOCK_BYTES):
         hashing.update(block)

@@ -146,8 +146,13 @@ class RoundFiles:
             raise InvalidRequest(str(error), cause="INVALID_UPDATE") from error
 
     def keep(self, training: Training, participant: Participant, uploaded: Path) -> None:
-        """Take a checked update into the running round, in place of the participant's earlier one."""
-        uploaded.replace(self.update(training, participant))
+        """Take a checked update into the running round, in place of the participant's earlier one.
+
+        That one is removed first: a file system such as ext4 writes to the disk at once what replaces a file.
+        """
+        update = self.update(training, participant)
+        update.unlink(missing_ok=True)
+        uploaded.rename(update)
 
     async def aggregate(self, training: Training, condition: Condition) -> None:
         """Make the next round's model from the running round's updates, and its checkpoint under this condition.

@@ -28,6 +28,7 @@ _APIS = {
     "aimlec-cp": "Aimlec_AIMLEClientParticipation",
     "aimlec-serv-ops": "Aimlec_AIMLEClientServiceOperations",
     "aimlec-hfl-trng": "Aimlec_HFLTraining",
+    "aimlec-task-transfer": "Aimlec_AimlTaskTransfer",
 }
 _POLL = 0.05
 
@@ -129,6 +130,8 @@ class AimleClient:
                 self.operations.append(body)
                 done = {"servOpId": body["servOpId"], "servOpModeStatus": body["servOpMode"]}
                 return web.json_response(done)
+            case "POST", "aimlec-task-transfer", _:
+                return web.Response(status=204)
             case method, "aimlec-hfl-trng", "subscriptions":
                 return self._subscription(method, request.path, body)
         return web.Response(status=404)

@@ -227,18 +227,18 @@ class Lifecycle(ApiTests):
         assert {name: after.get(name) for name in rest} == {name: before[name] for name in rest}, answer
         assert answer.status == 204 or answer.body == after, (answer, after)
 
-    def test_patch_with_null_removes(self, world: World) -> None:
-        """An attribute that a PATCH sets to null is not there any more, if it may be left out (RFC 7396)."""
+    def test_patch_with_null(self, world: World) -> None:
+        """null removes an attribute (RFC 7396), or is refused where the document does not have it as a value."""
         if self.optional is None:
             pytest.skip("not applicable: no attribute can be removed")
         patch, (name, value) = self._operation(world, "PATCH"), self.optional
         made, _ = self._made(world, {name: value})
         variables = self._variables(world, made)
         answer = world.val.do(patch, Request({name: None}, {}, variables))
-        assert answer.status in patch.successes, answer
+        assert answer.status in (*patch.successes, 400), answer
         after = world.val.do(self._operation(world, "GET"), Request(variables=variables))
-        assert name not in after.body, (answer, after)
-        assert after.body == {key: item for key, item in made.body.items() if key != name}, after
+        left_out = name if answer.status in patch.successes else None
+        assert after.body == {key: item for key, item in made.body.items() if key != left_out}, after
 
     def test_deleted_is_gone(self, world: World) -> None:
         """After a DELETE it is not there: for GET, and for a second DELETE."""

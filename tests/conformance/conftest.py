@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--openapi", metavar="DIR", help="folder of OpenAPI documents, JSON or YAML")
     group.addoption("--token-url", metavar="URL", help="its token endpoint; without: it asks for no tokens")
     for name in ("id", "secret"):
-        text = f"{name} of a client for client credentials; twice, for tests of ownership"
+        text = f"{name} of a client for client credentials; twice: of one that may not touch the other's resources"
         group.addoption(f"--client-{name}", action="append", default=[], metavar=name.upper(), help=text)
     group.addoption(
         "--callback-host", default="127.0.0.1", metavar="HOST", help="where the server reaches the suite"

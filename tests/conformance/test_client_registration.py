@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+import pytest
+
 from support.behaviour import EveryOperation
 from support.consumer import Request, wire
 from support.examples import REGISTRATION
@@ -9,8 +11,8 @@ from support.world import World
 
 API = REGISTRATION
 
-SHORT = timedelta(seconds=3)
-"""How long a registration lasts whose end a test waits for."""
+SHORT, LONG = timedelta(seconds=3), timedelta(seconds=20)
+"""How long a registration is to last whose end a test waits for, and how long it may last for that."""
 
 
 class TestEveryOperation(EveryOperation):
@@ -48,28 +50,32 @@ def test_update_replaces_the_profile(world: World) -> None:
     assert answer.status == 204 or answer.body["regData"]["suppProfiles"] == changed["suppProfiles"], answer
 
 
-def test_granted_expiry_is_not_later_than_asked_for(world: World) -> None:
-    """`expTime` of the answer is at most the proposed one, and in the future (TS 24.560 6.3.6.2.2)."""
-    for lifetime in (timedelta(minutes=10), timedelta(days=3650)):
-        client = world.client()
-        variables = {"registrationId": client.register(world.val)}
-        asked = world.val.now() + lifetime
-        body = {"regData": client.profile(), "expTime": wire(asked)}
-        answer = world.val.call(API, "UpdateAimleClientReg", body, variables=variables)
-        assert answer.status in (200, 204), answer
-        if answer.status == 200 and "expTime" in answer.body:
-            assert world.val.now() < datetime.fromisoformat(answer.body["expTime"]) <= asked, answer
+def test_renewed_registration_goes_on(world: World) -> None:
+    """An update with what was registered renews it: 200 with the new expiry where it has one (24.560 5.4.2.3.2)."""
+    made = world.val.call(API, "RegAimleClient", world.client().profile())
+    assert made.status == 201, made
+    variables = {"registrationId": made.location}
+    answer = world.val.call(API, "UpdateAimleClientReg", made.body, variables=variables)
+    assert answer.status == 200 or (answer.status == 204 and "expTime" not in made.body), answer
+    for body in (made.body, answer.body if answer.text else {}):
+        assert "expTime" not in body or datetime.fromisoformat(body["expTime"]) > world.val.now(), body
 
 
 def test_expired_registration_is_gone(world: World) -> None:
-    """After `expTime` there is nothing to delete any more: 404."""
+    """After `expTime` there is nothing to delete any more: 404 (24.560 5.4.2.3.2).
+
+    That clause has clients leave `expTime` as it is, so a server need not grant the short one that this test asks
+    for; then it is not run.
+    """
     client = world.client()
     variables = {"registrationId": client.register(world.val)}
-    asked = world.val.now() + SHORT
-    body = {"regData": client.profile(), "expTime": wire(asked)}
+    body = {"regData": client.profile(), "expTime": wire(world.val.now() + SHORT)}
     answer = world.val.call(API, "UpdateAimleClientReg", body, variables=variables)
-    assert answer.status in (200, 204), answer
-    world.val.wait_until(asked)
+    assert answer.status in (200, 204, 400, 403), answer
+    granted = answer.body.get("expTime") if answer.status == 200 else None
+    if granted is None or datetime.fromisoformat(granted) > world.val.now() + LONG:
+        pytest.skip("not run: no registration of this server ends soon")
+    world.val.wait_until(datetime.fromisoformat(granted))
     answer = world.val.call(API, "DelAimleClientReg", variables=variables)
     assert answer.status == 404, answer
 

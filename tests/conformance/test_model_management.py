@@ -89,6 +89,18 @@ def test_storage_of_nothing(world: World) -> None:
         assert answer.status == 400, answer
 
 
+def test_patch_of_the_addresses_leaves_the_models(world: World) -> None:
+    """What a PATCH does not name stays as it was, whether the server does what it names or refuses to."""
+    before = store(world)
+    variables = {"storageId": before.location}
+    addresses = {"mlModelsAddresses": [{"uri": world.listener.file(world.model)}]}
+    answer = world.val.call(API, "ModifyIndMLModelsStorage", addresses, variables=variables)
+    assert answer.status in (200, 204) or 400 <= answer.status < 500, answer
+    after = world.val.call(API, "GetIndMLModelsStorage", variables=variables)
+    assert after.status == 200, after
+    assert all(model in after.body.get("mlModels", []) for model in before.body["mlModels"]), after
+
+
 def test_model_is_gone_after_its_duration(world: World) -> None:
     """`duration` seconds after it was stored, a model is in no answer (6.2.1.6.2.6)."""
     lasting, short = model(), model(storeDiscReqs={"duration": SHORT})

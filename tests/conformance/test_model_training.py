@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from support.aimle_client import AimleClient
 from support.behaviour import EveryOperation
 from support.consumer import Request, fresh
-from support.examples import OPERATIONS
+from support.examples import OPERATIONS, client_set
+from support.exchange import Exchange
+from support.listener import Inbox
 from support.world import World
 
 Json = Any
@@ -35,6 +39,30 @@ class TestEveryOperation(EveryOperation):
         return Request(order(world, world.registered_client()))
 
 
+@pytest.mark.parametrize("left_out", ["members", "modelInf"])
+def test_what_is_needed_one_way_or_another(world: World, left_out: str) -> None:
+    """Neither members nor a set nor criteria, or neither a model nor requirements: 400 (6.1.8.6.2.2)."""
+    body = order(world, world.registered_client())
+    del body[left_out]
+    answer = world.val.call(API, "RequestTrain", body)
+    assert answer.status == 400, answer
+
+
+def test_member_updates_need_an_address(world: World) -> None:
+    """`memUpdNotif` without `notifUri`: 400 (6.1.8.6.2.2)."""
+    body = order(world, world.registered_client(), memUpdNotif=True)
+    answer = world.val.call(API, "RequestTrain", body)
+    assert answer.status == 400, answer
+
+
+def test_members_beside_a_client_set(world: World) -> None:
+    """At least one of `members`, `clientSetId` and `memSelCrit` is there, so there may be more (6.1.8.6.2.2)."""
+    member, in_set = world.registered_client(), world.registered_client()
+    body = order(world, member, in_set, members=[member.name], clientSetId=client_set(world, in_set))
+    answer = world.val.call(API, "RequestTrain", body)
+    assert answer.status == 200, answer
+
+
 def test_round_of_horizontal_federated_learning(world: World) -> None:
     """Every member gets the model and a subscription and trains; the VAL server hears of the end (8.3.3.3)."""
     members = [world.registered_client(), world.registered_client()]
@@ -44,9 +72,23 @@ def test_round_of_horizontal_federated_learning(world: World) -> None:
     for member in members:
         member.wait(lambda one: bool(one.rounds), "being asked to train")
         assert member.rounds[0]["dataId"] == member.dataset
-    last = inbox.wait(lambda body: body.get("percentageComp") == 100)
-    assert last["trainingID"] == answer.body["trainingId"], last
-    assert all(body["trainingID"] == answer.body["trainingId"] for body in inbox.bodies)
+    inbox.wait(lambda body: body.get("percentageComp") == 100)
+    assert_notifications(inbox, answer)
+
+
+def test_end_of_a_stopped_training_is_notified(world: World) -> None:
+    """A training that is stopped at all its members (8.20) ends, and what is said of it is as documented."""
+    member, inbox = world.registered_client(), world.inbox(API, "RequestTrain")
+    member.trains = False
+    answer = world.val.call(API, "RequestTrain", order(world, member, notifUri=inbox.uri))
+    assert answer.status == 200, answer
+    member.wait(lambda one: bool(one.subscriptions), "being asked to train")
+    training = {"trainingId": answer.body["trainingId"]}
+    stop = {"clients": [member.name], "operId": training, "operMode": "STOP"}
+    stopped = world.val.call(OPERATIONS, "Request", stop)
+    assert stopped.status == 200, stopped
+    inbox.wait()
+    assert_notifications(inbox, answer)
 
 
 def test_members_are_announced(world: World) -> None:
@@ -57,6 +99,14 @@ def test_members_are_announced(world: World) -> None:
     assert answer.status == 200, answer
     heard = inbox.wait(lambda body: bool(body.get("members")))
     assert [one.get("clientUri") for one in heard["members"] if one.get("clientSel")] == [member.uri], heard
+    assert_notifications(inbox, answer)
+
+
+def assert_notifications(inbox: Inbox, answer: Exchange) -> None:
+    """Each is about this training, and says one of the things that it is for (6.1.8.6.2.3)."""
+    for body in inbox.bodies:
+        assert body.get("trainingID", answer.body["trainingId"]) == answer.body["trainingId"], body
+        assert body.keys() & {"members", "trainOut", "trainErr"}, body
 
 
 def test_vertical_training_is_begun_or_refused(world: World) -> None:

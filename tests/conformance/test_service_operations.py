@@ -5,7 +5,7 @@ from typing import Any
 from support.aimle_client import AimleClient
 from support.behaviour import EveryOperation
 from support.consumer import Request, fresh, unknown
-from support.examples import OPERATIONS, SELECTION, SERVICE
+from support.examples import OPERATIONS, SERVICE, client_set
 from support.world import World
 
 Json = Any
@@ -45,22 +45,26 @@ def test_start_and_stop_reach_the_client(world: World) -> None:
 def test_operation_at_a_client_set(world: World) -> None:
     """`setId` means the clients of the set."""
     client = world.registered_client()
-    chosen = world.val.call(SELECTION, "Select", {"valSvcId": SERVICE, "clients": [client.name]})
-    assert chosen.status == 200, chosen
-    body = {**order(client, "START", fresh("task")), "setId": chosen.body["clientSet"]}
+    body = {**order(client, "START", fresh("task")), "setId": client_set(world, client)}
     del body["clients"]
     answer = world.val.call(API, "Request", body)
     assert answer.status == 200, answer
     client.wait(lambda one: bool(one.operations), "being told to start")
 
 
+def test_start_without_an_identifier(world: World) -> None:
+    """`operId` may be left out; the answer has one (6.1.4.6.2.3)."""
+    body = order(world.registered_client(), "START", "")
+    del body["operId"]
+    answer = world.val.call(API, "Request", body)
+    assert answer.status == 200, answer
+
+
 def test_set_of_somebody_else(world: World) -> None:
     """403, or 404 as if there were none."""
     client = world.registered_client()
     other = world.other
-    chosen = world.val.call(SELECTION, "Select", {"valSvcId": SERVICE, "clients": [client.name]})
-    assert chosen.status == 200, chosen
-    body = {"setId": chosen.body["clientSet"], "operMode": "START", "operId": {"taskId": fresh("task")}}
+    body = {"setId": client_set(world, client), "operMode": "START", "operId": {"taskId": fresh("task")}}
     answer = other.call(API, "Request", body)
     assert answer.status in (403, 404), answer
     assert client.operations == []

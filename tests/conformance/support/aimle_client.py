@@ -39,7 +39,7 @@ class AimleClient:
     Attributes:
         name: its `valUeId`.
         dataset: the data set that it says it has.
-        joins: whether it agrees to take part.
+        joins, trains: whether it agrees to take part, and does its part of a round then.
         participations, operations, subscriptions: bodies of what it was asked, in order; a subscription that was
             changed is there again.
         held: its HFL training subscriptions, by their paths.
@@ -50,7 +50,7 @@ class AimleClient:
     def __init__(self, listener: Listener, background: Background, documents: Documents) -> None:
         self.name = fresh("ue")
         self.dataset = fresh("dataset")
-        self.joins = True
+        self.joins = self.trains = True
         self.participations: list[Json] = []
         self.operations: list[Json] = []
         self.subscriptions: list[Json] = []
@@ -158,9 +158,10 @@ class AimleClient:
     def _asked(self, path: str, body: Json, status: int, headers: dict[str, str]) -> web.Response:
         self.held[path] = body
         self.subscriptions.append(body)
-        task = asyncio.get_running_loop().create_task(self._train(body))
-        self._training.add(task)
-        task.add_done_callback(self._training.discard)
+        if self.trains:
+            task = asyncio.get_running_loop().create_task(self._train(body))
+            self._training.add(task)
+            task.add_done_callback(self._training.discard)
         return web.json_response(body, status=status, headers=headers)
 
     async def _train(self, subscription: Json) -> None:

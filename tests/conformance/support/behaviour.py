@@ -92,7 +92,7 @@ class EveryOperation(ApiTests):
         assert answer.status == 404, answer
 
     def test_resource_of_somebody_else(self, with_resource: Operation, world: World) -> None:
-        """Another consumer neither sees nor changes nor deletes it: 403, or 404 as if it were not there."""
+        """A consumer that may not touch it neither sees nor changes nor deletes it: 403, or 404 as for unknown ones."""
         other = world.other
         request = self._right_request(with_resource, world)
         answer = other.do(with_resource, request)

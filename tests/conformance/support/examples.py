@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from support.aimle_client import REGISTRATION, SERVICE
+import pytest
+
+from support.aimle_client import REGISTRATION, SERVICE, AimleClient
 from support.consumer import Consumer, fresh
 from support.exchange import Exchange
 from support.world import World
 
 Json = Any
 
-__all__ = ["MANAGEMENT", "OPERATIONS", "REGISTRATION", "SELECTION", "SERVICE", "criteria", "model", "storage"]
-__all__ += ["store", "wanted"]
+__all__ = ["MANAGEMENT", "OPERATIONS", "REGISTRATION", "SELECTION", "SERVICE"]
+__all__ += ["client_set", "criteria", "model", "storage", "store", "wanted"]
 
 MANAGEMENT = "MLR_MLModelManagement"
 OPERATIONS = "AIMLES_AIMLEServiceOperationsManagement"
@@ -25,6 +27,16 @@ def criteria(dataset: str) -> Json:
         "clientAppCap": {"appType": "FL"},
         "datasetReq": {"avail": {"ids": [dataset]}},
     }
+
+
+def client_set(world: World, *clients: AimleClient) -> str:
+    """A client set of these clients; the test is skipped where the server names none, as it may."""
+    body = {"valSvcId": SERVICE, "clients": [client.name for client in clients]}
+    answer = world.val.call(SELECTION, "Select", body)
+    assert answer.status == 200, answer
+    if "clientSet" not in answer.body:
+        pytest.skip("not run: the server's selections name no client set")
+    return str(answer.body["clientSet"])
 
 
 def model(**changes: Json) -> Json:

@@ -17,7 +17,7 @@ class World:
 
     Attributes:
         val: the consumer that most requests come from.
-        second: another one, as the operator gave it; None: there is none.
+        second: one that may not touch the resources of `val`; None: the operator named none.
         model: bytes of a model that the server can have trained.
     """
 

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from support.background import Background
 from support.behaviour import APPLICABLE
-from support.consumer import Consumer, Tokens
+from support.consumer import Consumer, NoToken, Tokens
 from support.documents import Documents, Operation
 from support.listener import Listener
 from support.report import Report
 from support.world import World
 
+HERE = Path(__file__).parent
 DOCUMENTS = pytest.StashKey[Documents]()
 REPORT = pytest.StashKey[Report]()
 
@@ -41,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the documents: they say which tests there are."""
     if config.option.help or config.option.version:
         return
+    if config.inipath != HERE / "pytest.ini":
+        # pytest looks for it above all that might be a folder of tests: also above the value of an option.
+        raise pytest.UsageError("give paths with an equals sign, --openapi=DIR; see docs/conformance.md")
     for name in ("aimle_url", "openapi"):
         if not config.getoption(name):
             raise pytest.UsageError(f"--{name.replace('_', '-')} is needed; see docs/conformance.md")
@@ -105,6 +110,8 @@ def everything(background: Background, pytestconfig: pytest.Config) -> Iterator[
     second = consumers[1] if len(consumers) > 1 else None
     model = Path(option("model")).read_bytes() if option("model") else _safetensors()
     with Listener(background, option("callback_host"), option("callback_port")) as listener:
+        for consumer in consumers:
+            _reach(consumer)
         yield World(documents, background, listener, consumers[0], second, model)
         for consumer in consumers:
             consumer.clean_up()
@@ -116,6 +123,14 @@ def world(everything: World, pytestconfig: pytest.Config) -> Iterator[World]:
     pytestconfig.stash[REPORT].exchanges.clear()
     yield everything
     everything.end_of_test()
+
+
+def _reach(consumer: Consumer) -> None:
+    """End the run where there is nothing to judge."""
+    try:
+        consumer.reach()
+    except (aiohttp.ClientError, TimeoutError, NoToken) as error:
+        pytest.exit(f"the server cannot be used: {error}", pytest.ExitCode.USAGE_ERROR)
 
 
 def _safetensors() -> bytes:

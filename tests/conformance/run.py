@@ -57,11 +57,11 @@ def main(arguments: list[str]) -> int:
         environment = clean | {"AIMLE_SERVER_DATA_DIR": str(Path(folder, "data"))}
         with running(Path(folder), environment) as url:
             options = ["--aimle-url", url, "--token-url", f"{url}/oauth2/token"]
-            options += ["--openapi", str(OFFICIAL if OFFICIAL.is_dir() else SPECS)]
+            options += [f"--openapi={OFFICIAL if OFFICIAL.is_dir() else SPECS}"]
             for name in CONSUMERS:
                 options += credentials(environment, name, scopes)
-            suite = [sys.executable, "-m", "pytest", str(HERE), *options, *arguments]
-            return subprocess.run(suite, check=False).returncode
+            suite = [sys.executable, "-m", "pytest", "-c", str(HERE / "pytest.ini"), str(HERE)]
+            return subprocess.run([*suite, *options, *arguments], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from support.aimle_client import AimleClient
 from support.behaviour import EveryOperation
 from support.consumer import Request, fresh
-from support.examples import OPERATIONS, client_set
+from support.examples import OPERATIONS
 from support.exchange import Exchange
 from support.listener import Inbox
 from support.world import World
@@ -55,11 +55,11 @@ def test_member_updates_need_an_address(world: World) -> None:
     assert answer.status == 400, answer
 
 
-def test_members_beside_a_client_set(world: World) -> None:
-    """At least one of `members`, `clientSetId` and `memSelCrit` is there, so there may be more (6.1.8.6.2.2)."""
-    member, in_set = world.registered_client(), world.registered_client()
-    body = order(world, member, in_set, members=[member.name], clientSetId=client_set(world, in_set))
-    answer = world.val.call(API, "RequestTrain", body)
+def test_members_beside_criteria(world: World) -> None:
+    """At least one of `members` and `memSelCrit` is there, so both may be (6.1.8.6.2.2)."""
+    capability = {"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": "STANDARD_RESOURCE_USAGE"}
+    both = {"memSelCrit": {"clientCapability": capability}, "numReqClients": 1}
+    answer = world.val.call(API, "RequestTrain", order(world, world.registered_client(), **both))
     assert answer.status == 200, answer
 
 

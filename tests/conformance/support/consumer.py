@@ -186,6 +186,16 @@ class Consumer:
             self._made.append((operation, exchange.location))
         return exchange
 
+    def reach(self) -> None:
+        """Get a token and connect.
+
+        Raises:
+            NoToken: there is none; aiohttp.ClientError, TimeoutError: nobody answers.
+        """
+        if self.tokens is not None:
+            self.tokens.get()
+        self._background.run(_send(None, "GET", self.root, {}, None, None))
+
     def now(self) -> datetime:
         """The server's time, to the second, as its answers tell it."""
         return datetime.now(UTC) + self._ahead

@@ -74,7 +74,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that applies to no operation of its API is none."""
-    items[:] = [item for item in items if getattr(item, "callspec", None) is None or _operation_of(item)]
+    names = {"path", *APPLICABLE}
+    items[:] = [item for item in items if _operation_of(item) or not names & set(_fixtures_of(item))]
+
+
+def _fixtures_of(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", []))
 
 
 def _operation_of(item: pytest.Item) -> Operation | None:

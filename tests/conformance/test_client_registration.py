@@ -4,15 +4,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from support.behaviour import EveryOperation
+from support.behaviour import SHORT, EveryOperation
 from support.consumer import Request, wire
 from support.examples import REGISTRATION
 from support.world import World
 
 API = REGISTRATION
 
-SHORT, LONG = timedelta(seconds=3), timedelta(seconds=20)
-"""How long a registration is to last whose end a test waits for, and how long it may last for that."""
+LONG = timedelta(seconds=20)
+"""How long a registration may last whose end a test waits for."""
 
 
 class TestEveryOperation(EveryOperation):

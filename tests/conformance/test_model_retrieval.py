@@ -1,9 +1,7 @@
 """AIMLES_MLModelRetrieval (TS 29.482 6.1.13; TS 23.482 8.2): models, once or whenever there is a new one."""
 
-from datetime import datetime, timedelta
-
 from support.behaviour import EveryOperation, Lifecycle
-from support.consumer import Request, wire
+from support.consumer import Request
 from support.examples import model, store, wanted
 from support.world import World
 
@@ -84,13 +82,3 @@ def test_new_model_is_notified(world: World) -> None:
     assert made.status == 201, made
     store(world, one)
     inbox.wait(lambda body: one["mlModelId"] in [found["mlModelId"] for found in body.get("mlModels", [])])
-
-
-def test_granted_expiry_is_not_later_than_asked_for(world: World) -> None:
-    """`expTime` of the answer is at most that of the request (6.1.13.6.2.2)."""
-    asked = world.val.now() + timedelta(days=3650)
-    body = {"notifUri": world.inbox(API, SUBSCRIBE).uri, "expTime": wire(asked)}
-    made = world.val.call(API, SUBSCRIBE, {**body, "modelSelCrit": wanted(model())})
-    assert made.status == 201, made
-    granted = made.body.get("expTime")
-    assert granted is None or datetime.fromisoformat(granted) <= asked, made

@@ -5,11 +5,12 @@ The documents say which operations there are. What a file adds is one right requ
 
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from support.consumer import NoToken, Request, unknown
+from support.consumer import NoToken, Request, unknown, wire
 from support.documents import FEATURES, METHODS, Operation, Path
 from support.exchange import Exchange
 from support.world import World
@@ -18,6 +19,9 @@ Json = Any
 
 GRANTED = {*FEATURES, "expTime"}
 """Attributes in which a server answers with what it grants instead of what was asked for."""
+
+SHORT = timedelta(seconds=3)
+"""How long something is to last whose end a test waits for."""
 
 APPLICABLE: Mapping[str, Callable[[Operation], Any]] = {
     "operation": lambda operation: True,
@@ -239,6 +243,22 @@ class Lifecycle(ApiTests):
         after = world.val.do(self._operation(world, "GET"), Request(variables=variables))
         left_out = name if answer.status in patch.successes else None
         assert after.body == {key: item for key, item in made.body.items() if key != left_out}, after
+
+    def test_expired_is_gone(self, world: World) -> None:
+        """`expTime` is granted no later than asked for, and after it the resource is gone (TS 29.482 6.1.13.6.2.2)."""
+        post = self._operation(world, "POST")
+        if "expTime" not in post.attributes:
+            pytest.skip("not applicable: it has no expTime")
+        asked = world.val.now() + SHORT
+        made, _ = self._made(world, {"expTime": wire(asked)})
+        granted = made.body.get("expTime")
+        assert granted is None or datetime.fromisoformat(granted) <= asked, made
+        if granted is None:
+            pytest.skip("not run: the server grants no expTime")
+        world.val.wait_until(asked)
+        get = self._operation(world, "GET")
+        answer = world.val.do(get, Request(variables=self._variables(world, made)))
+        assert answer.status == 404, answer
 
     def test_deleted_is_gone(self, world: World) -> None:
         """After a DELETE it is not there: for GET, and for a second DELETE."""

@@ -24,6 +24,8 @@ Json = Any
 NOT_SUPPORTED = (404, 501)
 _REDIRECTS = (307, 308)
 _TIMEOUT = aiohttp.ClientTimeout(total=60)
+_UNTOLD = 60
+"""Seconds that a token counts as valid of which nobody says how long it is."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Tokens:
         # RFC 6749 2.3.1: both are form-encoded before they become Basic credentials.
         both = f"{quote_plus(client_id)}:{quote_plus(secret)}"
         self._headers = {"Authorization": "Basic " + base64.b64encode(both.encode()).decode()}
-        self._known: dict[str | None, str] = {}
+        self._known: dict[str | None, tuple[str, float]] = {}
 
     def get(self, scope: str | None = None) -> str:
         """A token for the scope, or for all that the client may have.
@@ -60,11 +62,13 @@ class Tokens:
         Raises:
             NoToken: the endpoint refused, or gave another scope.
         """
-        if scope not in self._known:
-            self._known[scope] = self._background.run(self._ask(scope))
-        return self._known[scope]
+        token, until = self._known.get(scope, ("", 0.0))
+        if time.monotonic() >= until:
+            token, seconds = self._background.run(self._ask(scope))
+            self._known[scope] = token, time.monotonic() + seconds / 2
+        return token
 
-    async def _ask(self, scope: str | None) -> str:
+    async def _ask(self, scope: str | None) -> tuple[str, float]:
         form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
         async with (
             aiohttp.ClientSession(timeout=_TIMEOUT) as session,
@@ -75,7 +79,7 @@ class Tokens:
             answer = await response.json()
         if scope is not None and answer.get("scope", scope) != scope:
             raise NoToken("the token endpoint gave another scope than was asked for")
-        return str(answer["access_token"])
+        return str(answer["access_token"]), float(answer.get("expires_in", _UNTOLD))
 
 
 class Consumer:
@@ -145,6 +149,8 @@ class Consumer:
         """Whether there is something at the operation's collection; the request is wrong, so that it does nothing."""
         same = self._documents.operations[operation.api].values()
         here = [one for one in same if one.path == operation.collection]
+        if not here:
+            return True
         probed = next((one for one in here if one.content_type), here[0])
         data = b"{" if probed.content_type else None
         exchange = self.send(
@@ -194,7 +200,7 @@ class Consumer:
         """
         if self.tokens is not None:
             self.tokens.get()
-        self._background.run(_send(None, "GET", self.root, {}, None, None))
+        self._background.run(_connect(self.root))
 
     def now(self) -> datetime:
         """The server's time, to the second, as its answers tell it."""
@@ -211,6 +217,14 @@ class Consumer:
             for one in self._documents.operations[made.api].values():
                 if one.method == "DELETE" and one.collection == made.collection and one.variables:
                     self.do(one, Request(variables={one.variables[0]: identifier}))
+
+
+async def _connect(url: str) -> None:
+    async with (
+        aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+        session.get(url, allow_redirects=False),
+    ):
+        pass
 
 
 async def _send(

@@ -112,12 +112,17 @@ class Operation:
         return self.place / "requestBody" / "content" / str(self.content_type) / "schema"
 
     @property
+    def attributes(self) -> list[str]:
+        """Names of the attributes that its request's body may have."""
+        if self.content_type is None:
+            return []
+        return list(self.documents.at(self.documents.followed(self._body_schema)).get("properties", {}))
+
+    @property
     def features_in(self) -> str | None:
         """Where a request tells the features that its sender supports: an attribute or a parameter; None: nowhere."""
-        if self.content_type:
-            names = self.documents.at(self.documents.followed(self._body_schema)).get("properties", {})
-        else:
-            names = [one["name"] for one in self.documents.at(self.place).get("parameters", [])]
+        parameters = [one["name"] for one in self.documents.at(self.place).get("parameters", [])]
+        names = self.attributes if self.content_type else parameters
         return next((name for name in names if "feat" in name.lower()), None)
 
     @property

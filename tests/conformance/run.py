@@ -45,7 +45,7 @@ def credentials(environment: dict[str, str], name: str, scopes: set[str]) -> lis
     """Options for a new client with these scopes."""
     command = [*SERVER, "token", "add", name, "--scope", *sorted(scopes)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return ["--client-id", name, "--client-secret", done.stdout.strip()]
+    return [f"--client-id={name}", f"--client-secret={done.stdout.strip()}"]
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")}
         environment = clean | {"AIMLE_SERVER_DATA_DIR": str(Path(folder, "data"))}
         with running(Path(folder), environment) as url:
-            options = ["--aimle-url", url, "--token-url", f"{url}/oauth2/token"]
+            options = [f"--aimle-url={url}", f"--token-url={url}/oauth2/token"]
             options += [f"--openapi={OFFICIAL if OFFICIAL.is_dir() else SPECS}"]
             for name in CONSUMERS:
                 options += credentials(environment, name, scopes)

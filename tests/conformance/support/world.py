@@ -28,6 +28,7 @@ class World:
     second: Consumer | None
     model: bytes
     _clients: list[AimleClient] = field(default_factory=list)
+    _inboxes: list[Inbox] = field(default_factory=list)
 
     @property
     def other(self) -> Consumer:
@@ -38,7 +39,9 @@ class World:
 
     def inbox(self, api: str, name: str) -> Inbox:
         """A new address for the notifications of an operation."""
-        return self.listener.inbox(self.val.operation(api, name))
+        inbox = self.listener.inbox(self.val.operation(api, name))
+        self._inboxes.append(inbox)
+        return inbox
 
     def client(self) -> AimleClient:
         """A new AIMLE client, which is there until the test ends; it is not registered yet."""
@@ -53,9 +56,10 @@ class World:
         return client
 
     def end_of_test(self) -> None:
-        """Have the test's clients vanish; raise NotAsDocumented for what the server did wrong at one."""
+        """Have the test's clients vanish; raise NotAsDocumented for what the server sent that no document has."""
         clients, self._clients = self._clients, []
+        inboxes, self._inboxes = self._inboxes, []
         for client in clients:
             client.close()
-        for client in clients:
-            client.check()
+        for receiver in (*clients, *inboxes):
+            receiver.check()

@@ -48,6 +48,14 @@ def test_what_is_needed_one_way_or_another(world: World, left_out: str) -> None:
     assert answer.status == 400, answer
 
 
+@pytest.mark.parametrize("empty", ["memSelCrit", "modelInf"])
+def test_what_says_nothing(world: World, empty: str) -> None:
+    """Criteria without a criterion, or a model without identifier and location: 400 (6.1.8.6.2.4, 6.1.8.6.2.5)."""
+    body = order(world, world.registered_client(), **{empty: {}})
+    answer = world.val.call(API, "RequestTrain", body)
+    assert answer.status == 400, answer
+
+
 def test_member_updates_need_an_address(world: World) -> None:
     """`memUpdNotif` without `notifUri`: 400 (6.1.8.6.2.2)."""
     body = order(world, world.registered_client(), memUpdNotif=True)

@@ -103,8 +103,11 @@ class Operation:
         contents = self.documents.at(self.place).get("requestBody", {}).get("content", {})
         return next(iter(contents), None)
 
-    def required(self, body: Json) -> list[Path]:
-        """Where in a body of this operation the mandatory attributes are."""
+    def required(self, body: Json) -> list[list[Path]]:
+        """Where in a body of this operation the mandatory attributes are.
+
+        Each is a list of one; or of several, of which the document wants at least one.
+        """
         return list(self.documents.required(self._body_schema, body)) if self.content_type else []
 
     @property
@@ -244,14 +247,18 @@ class Documents:
             place = Place(file or place.file, tuple(names))
         return place
 
-    def required(self, schema: Place, value: Json, path: Path = ()) -> Iterator[Path]:
-        """Paths to the mandatory attributes that a value of this schema has."""
+    def required(self, schema: Place, value: Json, path: Path = ()) -> Iterator[list[Path]]:
+        """Paths to the mandatory attributes that a value of this schema has, as `Operation.required` says."""
         schema = self.followed(schema)
         node = self.at(schema)
         if isinstance(value, dict):
+            for alternatives in (node.get("anyOf", []), node.get("oneOf", [])):
+                names = [name for one in alternatives for name in one.get("required", []) if name in value]
+                if names and all("required" in one for one in alternatives):
+                    yield [(*path, name) for name in names]
             for name in value:
                 if name in node.get("required", []):
-                    yield (*path, name)
+                    yield [(*path, name)]
                 if name in node.get("properties", {}):
                     yield from self.required(schema / "properties" / name, value[name], (*path, name))
         elif isinstance(value, list) and value and "items" in node:

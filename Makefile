@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-faults fuzz bench lint specs clean
+.PHONY: demo test test-faults fuzz conformance bench lint specs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aimle-server demo
@@ -17,6 +17,10 @@ test-faults: $(VENV)/.test
 # Other requests each time, 40 times as many as in `make test`: about half an hour. -k narrows it, e.g. FUZZ='-k damaged'.
 fuzz: $(VENV)/.test
 	AIMLE_FUZZ=long $(BIN)/python -m pytest tests/contract/test_fuzz.py --timeout 0 $(FUZZ)
+
+# Over HTTP alone, against a server that is started for it; CONFORMANCE='--report FILE.json' are options of pytest.
+conformance: $(VENV)/.test
+	$(BIN)/python tests/conformance/run.py $(CONFORMANCE)
 
 # Everything, on a machine that has nothing else to do. BENCH narrows it: BENCH='--quick', BENCH='intake requests'.
 bench: $(VENV)/.bench .bench/flwr/.made .bench/nvflare/.made

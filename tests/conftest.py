@@ -13,6 +13,9 @@ from tests import support_commands
 
 support_commands.record()
 
+collect_ignore = ["conformance"]
+"""That suite has options and a `pytest.ini` of its own: `make conformance`."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What judges the other tests comes after them."""

@@ -9,6 +9,9 @@ from typing import Any
 
 from aimle_server.hfl.training import Finish, Training
 
+NO_MEMBERS = "NO_MEMBERS"
+"""A value of our own of the open enumeration TrainingErr: the training ended before anybody took part."""
+
 
 def member_changes(before: Training, after: Training) -> dict[str, Any] | None:
     """Who was selected and who was not any more; None where nothing changed."""
@@ -23,7 +26,8 @@ def progress(training: Training, percentage: int) -> dict[str, Any]:
     """A round is committed: the figures are those of the model that the round began with."""
     metrics = training.metrics_of(training.committed)
     extension = {"round": training.round, "evaluatedRound": training.committed, "metrics": dict(metrics)}
-    return _with_output({"percentageComp": percentage, "aimle": extension}, metrics)
+    body = _with_output({"percentageComp": percentage, "aimle": extension}, metrics)
+    return _with_news(body, training, selected=True)
 
 
 def ended(training: Training, finish: Finish) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def ended(training: Training, finish: Finish) -> dict[str, Any]:
     body = _with_output({"percentageComp": training.percentage, "aimle": extension}, metrics)
     if finish.error:
         body["trainErr"] = finish.error
-    return body
+    return _with_news(body, training, selected=False)
 
 
 def without_result(training: Training, error: str | None) -> dict[str, Any]:
@@ -48,7 +52,18 @@ def without_result(training: Training, error: str | None) -> dict[str, Any]:
     body: dict[str, Any] = {"percentageComp": training.percentage, "aimle": extension}
     if error:
         body["trainErr"] = error
-    return body
+    return _with_news(body, training, selected=False)
+
+
+def _with_news(body: dict[str, Any], training: Training, *, selected: bool) -> dict[str, Any]:
+    """With one of `members`, `trainOut` and `trainErr` at least, as TS 29.482 6.1.8.6.2.3 wants it.
+
+    Where there are neither figures nor an error it is who takes part, or does not any more.
+    """
+    if body.keys() & {"trainOut", "trainErr"}:
+        return body
+    members = [{"clientSel": selected, "clientUri": p.uri} for p in training.participants.values()]
+    return {**body, **({"members": members} if members else {"trainErr": NO_MEMBERS})}
 
 
 def _with_output(body: dict[str, Any], metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -120,9 +120,13 @@ class ModelTraining:
         return training, first.stored
 
     def _check(self, body: Mapping[str, Any]) -> None:
-        """What Table 8.3.3.1-1 and its notes demand."""
+        """What Table 8.3.3.1-1 and its notes demand, and TS 29.482 6.1.8.6.2.2 and 6.1.8.6.2.4."""
         if not {"members", "clientSetId", "memSelCrit"} & body.keys():
             raise InvalidRequest.of("/members", "one of members, clientSetId and memSelCrit is needed")
+        if body.get("memSelCrit") == {}:
+            raise InvalidRequest.of("/memSelCrit", "at least one criterion is needed")
+        if body.get("memUpdNotif") and "notifUri" not in body:
+            raise InvalidRequest.of("/notifUri", "needed for member updates (memUpdNotif)")
         if {"members", "clientSetId"} <= body.keys():
             raise InvalidRequest.of("/clientSetId", "members are named already")
         if not 1 <= body.get("numReqClients", 1) <= MOST_PARTICIPANTS:

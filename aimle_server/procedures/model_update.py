@@ -135,13 +135,15 @@ def base_of(model: StoredModel) -> str | None:
 
 
 def accuracy_of(model: StoredModel) -> float | None:
-    """The accuracy that a training of ours noted with its result, as a fraction."""
-    text = model.info.get("phaseInfo", {}).get("observedPerf", {}).get("appSpecPerfData", "")
+    """A model's accuracy as a fraction: what a training of ours noted, else MLModelPerf's percentage."""
+    observed = model.info.get("phaseInfo", {}).get("observedPerf", {})
     try:
-        value = json.loads(text)["accuracy"]
+        value = json.loads(observed.get("appSpecPerfData", ""))["accuracy"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return float(value) if isinstance(value, int | float) else None
+        value = None
+    if isinstance(value, int | float):
+        return float(value)
+    return observed["resourceAddr"] / 100 if "resourceAddr" in observed else None
 
 
 def _replaces(model: StoredModel, degraded: StoredModel, observed: int | None) -> bool:

@@ -117,10 +117,15 @@ async def test_nothing_better_comes_of_it(val: ValServer) -> None:
 
 
 async def test_a_model_in_use_replaces_too(val: ValServer) -> None:
-    """Of newer models of the same line the best is answered, be it TRAINED or DEPLOYED."""
+    """Of newer models of the same line the best is answered, be it TRAINED or DEPLOYED.
+
+    Its accuracy may be one that we noted or the percentage of the standard.
+    """
+    best = made_from("old", 0, "DEPLOYED")
+    best["phaseInfo"]["observedPerf"] = {"resourceAddr": 90}
     await val.store_model("old", PARAMETERS)
     await val.store_model("good", PARAMETERS, info=made_from("old", 0.7))
-    await val.store_model("best", PARAMETERS, info=made_from("old", 0.9, "DEPLOYED"))
+    await val.store_model("best", PARAMETERS, info=best)
     await val.store_model("without-bytes", info=made_from("old", 0.99))
     assert (await val.update_model("old", accuracy=60, precision=1, recall=1)).model_id == "best"
     assert (await val.update_model("good", accuracy=60, precision=1, recall=1)).model_id == "best"

@@ -75,6 +75,9 @@ async def ask(mongo_url: str, database: Database) -> AsyncIterator[Asking]:
 
 VFL: Json = {"featureList": [{"clientId": "ue-1", "list": ["hour"]}], "datasetComm": [{"featureId": "ue"}]}
 
+CAPABLE: Json = {
+    "clientCapability": {"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": "STANDARD_RESOURCE_USAGE"}
+}
 BACKWARDS: Json = {
     "clientAvailability": {"startTime": "2030-01-02T00:00:00Z", "stopTime": "2030-01-01T00:00:00Z"}
 }
@@ -85,10 +88,12 @@ REFUSED: list[tuple[str, Json, int, str]] = [
     ("no client at all", {"numReqClients": 0}, 400, "/numReqClients"),
     (
         "more clients than one training has",
-        {"members": None, "memSelCrit": {}, "numReqClients": 10**9},
+        {"members": None, "memSelCrit": CAPABLE, "numReqClients": 10**9},
         400,
         "/numReqClients",
     ),
+    ("criteria without any", {"members": None, "memSelCrit": {}}, 400, "/memSelCrit"),
+    ("member updates for nobody", {"memUpdNotif": True}, 400, "/notifUri"),
     ("more clients than members", {"numReqClients": 2}, 400, "/numReqClients"),
     ("no model", {"modelInf": None}, 400, "/modelInf"),
     ("no model's identity", {"modelInf": {}}, 400, "/modelInf/mlModelId"),

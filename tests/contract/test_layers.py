@@ -1,6 +1,7 @@
 """Promises about the tree: who imports whom, and that every public name says what it is."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,13 @@ def test_packages_import_downwards_only(package: str) -> None:
     for path in set(modules(package)) - NEEDS_A_SERVER:
         upward = imports(path) & set(PACKAGES) - MAY_IMPORT[package] - {package}
         assert not upward, f"{path.relative_to(ROOT)} imports {upward}"
+
+
+def test_the_conformance_suite_knows_nothing_of_this_server() -> None:
+    """It judges other servers too, so it stands on HTTP and OpenAPI documents alone."""
+    allowed = {*sys.stdlib_module_names, "aiohttp", "jsonschema", "pytest", "referencing", "support", "yaml"}
+    for path in modules("tests/conformance"):
+        assert imports(path) <= allowed, path.name
 
 
 def test_procedures_know_neither_http_nor_the_database() -> None:

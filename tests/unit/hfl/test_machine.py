@@ -204,7 +204,20 @@ def test_cancel_before_the_first_round_stores_nothing() -> None:
     history = begun().play(events.Selected(participants(*NAMES)), events.Cancelled("stop"))
     assert history.training.state is State.CANCELLED
     assert len(history.effect(events.Withdraw).participants) == 4
-    assert history.notifications[-1].body["aimle"] == {"state": "CANCELLED", "reason": "stop"}
+    last = history.notifications[-1].body
+    assert last["aimle"] == {"state": "CANCELLED", "reason": "stop"}
+    assert [member["clientSel"] for member in last["members"]] == [False] * 4
+
+
+def test_every_notification_brings_something() -> None:
+    """Members, figures or an error (TS 29.482 6.1.8.6.2.3), also where clients measure nothing or nobody came."""
+    history = begun().play(events.Selected(participants(*NAMES)))
+    history.play(*(events.Reported(name, 1, 1, 0, {}) for name in NAMES), events.Aggregated(1))
+    history.play(events.Cancelled("stop"), events.Stored())
+    alone = begun().play(events.Cancelled("stop"))
+    bodies = [notification.body for notification in (*history.notifications, *alone.notifications)]
+    assert [history.training.state, alone.training.state] == [State.CANCELLED] * 2
+    assert all(body.keys() & {"members", "trainOut", "trainErr"} for body in bodies)
 
 
 def test_cancel_stores_the_last_committed_model() -> None:

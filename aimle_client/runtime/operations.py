@@ -23,7 +23,7 @@ class Operation:
 
     @property
     def id(self) -> str:
-        """`servOpId`."""
+        """`servOpId`; of a VAL server's task: its taskId, a dot and what our server knows the owner by."""
         identifier: str = self.request["servOpId"]
         return identifier
 

@@ -74,12 +74,14 @@ class Driver:
 
     Attributes:
         training: as it stands.
+        clients: participant's key -> its client id.
         updates: participant's key -> (round, number of samples) of its latest update on disk.
         uploading: participant's key -> round of the update that it began to send last.
     """
 
     def __init__(self, training: Training, tools: Tools) -> None:
         self.training = training
+        self.clients = _by_key(training)
         self.updates: dict[str, tuple[int, int]] = {}
         self.uploading: dict[str, int] = {}
         self._tools = tools
@@ -174,6 +176,7 @@ class Driver:
             TRANSITIONS.labels(training.state.value).inc()
             _log.info("training %s round %d: %s", training.training_id, training.round, training.state)
         self.training = training
+        self.clients = _by_key(training)
         self._unwritten = False
         if messages:
             self._tools.dispatcher.wake()
@@ -289,10 +292,14 @@ class Driver:
         self.put(events.Stored())
 
 
+def _by_key(training: Training) -> dict[str, str]:
+    return {participant.key: client_id for client_id, participant in training.participants.items()}
+
+
 def _durable(training: Training) -> tuple[object, ...]:
     """What must be written when it changes; who reported what in a running round may be lost and asked again.
 
-    Subscriptions are written too, but not one by one.
+    Subscriptions are written too, but not one by one. Whoever comes or goes changes some of this.
     """
     return (
         training.state,

@@ -127,9 +127,8 @@ class Engine:
             NotDrivenHere: nobody in a training that runs here has this key.
         """
         for driver in self._drivers.values():
-            for participant in driver.training.participants.values():
-                if participant.key == key:
-                    return Seat(driver, participant.client_id)
+            if client_id := driver.clients.get(key):
+                return Seat(driver, client_id)
         raise NotDrivenHere("no participant of a running training has this address")
 
     def _drive(self, training: Training) -> None:

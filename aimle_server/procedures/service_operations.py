@@ -3,9 +3,12 @@
 An operation is a training of ours (`trainingId`) or a task (`taskId`) that the VAL server runs itself, with
 its own addresses for model and updates. STOP of a training at all its clients cancels it; at some of them, the
 others go on. STOP may be repeated. The API has no address for status reports, so none are sent.
+
+A client knows a task by an identifier that its VAL server's name is in, so nobody else can stop it.
 """
 
 import asyncio
+import hashlib
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -95,7 +98,7 @@ class ServiceOperations:
         if "trainingId" in operation:
             await self._training(caller, operation["trainingId"], frozenset(clients), body)
         else:
-            await self._task(operation["taskId"], clients, body)
+            await self._task(_owned(operation["taskId"], caller), clients, body)
         response = {"operId": operation, "operMode": mode}
         if "valSvcId" in body:
             response["valSvcId"] = body["valSvcId"]
@@ -181,6 +184,11 @@ class ServiceOperations:
         if configuration := _mode_configuration(body.get("confModes", ()), self._clock.now()):
             request["servOpModeCfg"] = configuration
         return request
+
+
+def _owned(task_id: str, caller: Caller) -> str:
+    """What a task is called at clients; another caller's of the same name, and a training, are called otherwise."""
+    return f"{task_id}.{hashlib.sha256(caller.subject.encode()).hexdigest()[:16]}"
 
 
 def _uri(registration: Wire, now: datetime, starting: bool) -> str | None:

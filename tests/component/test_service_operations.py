@@ -36,6 +36,7 @@ from tests.support_training import (
 )
 from tests.support_val import PARAMETERS
 from tests.support_val import serving as serving_with_tokens
+from tests.support_val import ues as known_ues
 from tests.support_val import val_server as known_val_server
 
 INFO = OperationInfo("docker://model", "http://val.example/model", "http://val.example/updates", 60)
@@ -69,12 +70,14 @@ async def test_a_task_is_handed_to_every_client(server: RunningServer) -> None:
             clients=["ue-1", "ue-2"], info=INFO, stop_when=stop, service="svc"
         )
         assert started.mode == "START"
+        [operation_id] = {client.operations[0]["servOpId"] for client in clients}
+        assert operation_id.startswith(f"{started.task_id}.")
         for client in clients:
             assert client.operations == [
                 {
                     "aimleServerId": "aimle-server",
                     "valServiceId": "svc",
-                    "servOpId": started.task_id,
+                    "servOpId": operation_id,
                     "servOpMode": "START",
                     "servOpInfo": {
                         "mlMdlContainer": "docker://model",
@@ -121,10 +124,8 @@ async def test_a_client_that_is_away(server: RunningServer) -> None:
         with pytest.raises(RequestRefused, match="/clients/0"):
             await val.start_operation(clients=["ue-1"], info=INFO, task_id="task-2")
         await val.stop_operation(clients=["ue-1"], task_id="task-1")
-        assert [(body["servOpId"], body["servOpMode"]) for body in client.operations] == [
-            ("task-1", "START"),
-            ("task-1", "STOP"),
-        ]
+        assert [body["servOpMode"] for body in client.operations] == ["START", "STOP"]
+        assert client.operations[0]["servOpId"] == client.operations[1]["servOpId"]
 
 
 async def test_a_client_that_left(server: RunningServer) -> None:
@@ -208,6 +209,24 @@ async def test_another_owners_training(mongo_url: str, database: Database) -> No
         training = await mine.train(model_id="digits", members=["ue-1"], dataset_ids=["digits"])
         with pytest.raises(NotFound, match="TRAINING_NOT_FOUND"):
             await other.stop_operation(clients=["ue-1"], training_id=training.id)
+
+
+async def test_another_owners_task(mongo_url: str, database: Database) -> None:
+    """Whoever guesses a task's name stops nothing with it, be it a task's or a training's."""
+    async with (
+        serving_with_tokens(mongo_url, database) as running,
+        known_val_server(running) as mine,
+        known_val_server(running, "val-2") as other,
+        known_ues(running, "ue-1") as [client],
+    ):
+        await mine.start_operation(clients=["ue-1"], info=INFO, task_id="task-1")
+        started = client.status.operations
+        assert len(started) == 1
+        for guess in ("task-1", started[0]):
+            await other.stop_operation(clients=["ue-1"], task_id=guess)
+            assert client.status.operations == started
+        await mine.stop_operation(clients=["ue-1"], task_id="task-1")
+        assert client.status.operations == ()
 
 
 @contextlib.asynccontextmanager

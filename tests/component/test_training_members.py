@@ -119,7 +119,8 @@ async def test_by_criteria(server: RunningServer, val: ValServer) -> None:
         await training.cancel()
         changes = await members_told(training)
     assert sorted(changes[:2]) == sorted([(gone, True), (stays, True)])
-    assert sorted(changes[2:]) == sorted([(gone, False), (new, True)])
+    assert sorted(changes[2:4]) == sorted([(gone, False), (new, True)])
+    assert sorted(changes[4:]) == sorted([(stays, False), (new, False)]), "told with the end"
 
 
 async def test_criteria_that_are_no_longer_fulfilled(server: RunningServer, val: ValServer) -> None:

@@ -37,10 +37,15 @@ from aimle_server.procedures.external import External
 from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
+from aimle_server.procedures.selection_subscriptions import KIND as SELECTION
+from aimle_server.procedures.selection_subscriptions import SelectionWatch, check
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
+from aimle_server.watch.looks import Watch
+from aimle_server.watch.registrations import RegistrationFollower
 from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
 from ml_repository.keys import MODEL_ARTIFACTS, MODEL_DISCOVERY, MODEL_MANAGEMENT, MODEL_SPOOL
@@ -55,6 +60,7 @@ from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.outbound import Outbound, TargetPolicy
 from sbi.problems import problems
 from sbi.spool import Spool
+from schemas.client_selection import ClientSelSub
 
 
 async def build_app(
@@ -118,6 +124,28 @@ class _Server:
             settings.server.max_model_bytes,
         )
         self.engine = Engine(self._tools(), settings.hfl.lease)
+        self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
+        self.selections = SelectionWatch(
+            self.client_discovery,
+            repository.registrations,
+            self.clients,
+            external,
+            clock,
+            settings.hfl.participation_timeout,
+        )
+        self.watch = Watch(
+            repository.subscriptions,
+            RegistrationFollower(
+                repository.subscriptions,
+                repository.positions,
+                repository.registrations,
+                repository.database.process,
+            ),
+            {SELECTION: self.selections},
+            clock,
+            self.dispatcher.wake,
+            timedelta(seconds=3 * settings.hfl.participation_timeout),
+        )
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
@@ -163,10 +191,10 @@ class _Server:
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
         """What runs while the application serves."""
-        for part in (self.dispatcher, self.engine, self.janitor):
+        for part in (self.dispatcher, self.engine, self.watch, self.janitor):
             await part.start()
         yield
-        for part in (self.janitor, self.engine, self.dispatcher):
+        for part in (self.janitor, self.watch, self.engine, self.dispatcher):
             await part.stop()
 
     async def _hand_over(self, _app: web.Application) -> None:
@@ -175,7 +203,7 @@ class _Server:
 
     def _services(self) -> Services:
         registrations, client_sets = self.repository.registrations, self.repository.client_sets
-        discovery = ClientDiscovery(registrations, self.clock, self.external)
+        discovery = self.client_discovery
         training = ModelTraining(
             self.repository.models,
             self.discovery,
@@ -189,7 +217,12 @@ class _Server:
         )
         return Services(
             registration=ClientRegistration(
-                registrations, self.clock, _new_id, _lifetimes(self.settings), self.outbound.policy.check
+                registrations,
+                self.clock,
+                _new_id,
+                _lifetimes(self.settings),
+                self.outbound.policy.check,
+                self.watch.wake,
             ),
             discovery=discovery,
             selection=ClientSelection(
@@ -200,6 +233,14 @@ class _Server:
                 self.clock,
                 _new_id,
                 self.settings.hfl.participation_timeout,
+            ),
+            selection_subscriptions=SubscriptionManagement(
+                Kind(SELECTION, ClientSelSub(), check, self.selections.end),
+                self.repository.subscriptions,
+                self.clock,
+                _new_id,
+                self.outbound.policy.check,
+                self.watch.wake,
             ),
             retrieval=ModelRetrieval(self.discovery, self._registration_of),
             training=training,

@@ -43,6 +43,7 @@ INDEXES = {
         IndexModel([("_registration", ASCENDING), ("_owner", ASCENDING), ("_expires", ASCENDING)]),
         IndexModel([("_tags", ASCENDING), ("_place", ASCENDING)]),
         IndexModel([("_expires", ASCENDING)]),
+        IndexModel([("_stated", ASCENDING)]),
     ]
 }
 
@@ -90,9 +91,24 @@ class Registrations:
         return result.matched_count == 1
 
     async def delete(self, registration_id: str, owner: str, now: datetime) -> bool:
-        """Remove the owner's live registration; False: there is none."""
-        result = await self._documents.delete_one(owned(registration_id, owner, now))
-        return result.deleted_count == 1
+        """End the owner's live registration now, as if it expired: who watches sees it. False: there is none."""
+        result = await self._documents.update_one(
+            owned(registration_id, owner, now), {"$set": {"_expires": now}}
+        )
+        return result.matched_count == 1
+
+    async def changed(self, since: datetime) -> list[Document]:
+        """What clients have stated since then: their ids, tags and when."""
+        return await self._brief(stated(since))
+
+    async def ended(self, since: datetime, now: datetime) -> list[Document]:
+        """Registrations that expired, or were deleted, since then and up to now: as `changed`."""
+        return await self._brief({"_expires": {"$gt": since, "$lte": now}})
+
+    async def _brief(self, query: Document) -> list[Document]:
+        return await self._documents.find(query, {"_tags": True, "_stated": True, "_expires": True}).to_list(
+            None
+        )
 
     async def candidates(
         self, required_tags: Sequence[str], now: datetime, wanted: int = BATCH
@@ -219,6 +235,11 @@ def tagged(required: str, start: int, end: int) -> Document:
 def named(client_ids: Iterable[str], now: datetime) -> Document:
     """Filter: live registrations of these clients."""
     return {"_id": {"$in": list(client_ids)}, "_expires": {"$gt": now}}
+
+
+def stated(since: datetime) -> Document:
+    """Filter: registrations that were made or changed since then."""
+    return {"_stated": {"$gt": since}}
 
 
 def expired(now: datetime) -> Document:

@@ -1,4 +1,4 @@
-"""News as the VAL server gets them: of a training (TS 23.482 8.3.3.3), of a client selection (8.13.3.4)."""
+"""News as the VAL server gets them (TS 23.482): of a training (8.3.3.3), a selection (8.13.3.4), models (8.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -129,6 +129,27 @@ class SelectionEvent:
                 for report in body["reports"]
             ),
             from_wire(body["timeStamp"]) if "timeStamp" in body else None,
+        )
+
+
+@dataclass(frozen=True)
+class ModelsEvent:
+    """News of a subscription to models (MlMdlRetNotif).
+
+    Attributes:
+        models: where the bytes of each are, by mlModelId; None where they are not at an address.
+    """
+
+    models: Mapping[str, str | None]
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """The event of a valid notification."""
+        return cls(
+            {
+                model["mlModelId"]: model.get("mlMdlEndpoint", {}).get("uri")
+                for model in body.get("mlModels", ())
+            }
         )
 
 

@@ -1,9 +1,10 @@
 """Where a VAL server is told of what it asked for: a small HTTP server inside the application.
 
-Each training (TS 23.482 8.3.3.3) and each subscription (8.13) gets an address of its own that nobody guesses; it
+Each training (TS 23.482 8.3.3.3) and each subscription (8.2, 8.13) gets an address of its own that nobody guesses; it
 goes out as the `notifUri` of the request and is all the permission that a notification needs. The AIMLE server
 delivers in order and at least once: the same notification twice in a row is one notification whose answer was lost,
-and is dropped. An application that does not keep up gets no more: the AIMLE server is told to come again.
+and is dropped, except of models, which can change twice. An application that does not keep up gets no more: the
+AIMLE server is told to come again.
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from typing import Any, Generic, Self, TypeVar
 from aiohttp import web
 
 from aimle_client.addresses import api_root
-from aimle_client.events import SelectionEvent, TrainingEvent, TrainingNotification
+from aimle_client.events import ModelsEvent, SelectionEvent, TrainingEvent, TrainingNotification
 from sbi.api import Api, Call, Operation, no_content
 from sbi.body import AS_SENT
 from sbi.errors import NotFound, Unavailable
 from sbi.mount import PUBLIC_URL, mount
 from sbi.problems import problem_middleware
 from schemas.client_selection import ClientSelNotif
+from schemas.model_retrieval import MlMdlRetNotif
 
 Event = TypeVar("Event")
 
@@ -39,6 +41,7 @@ class Mailbox(Generic[Event]):
         url: where they are to be sent; a secret.
         read: makes an event of a valid notification.
         ends: whether an event is the last one.
+        repeats: one that equals the one before may be another one.
         capacity: how many wait at most.
 
     Attributes:
@@ -50,12 +53,15 @@ class Mailbox(Generic[Event]):
         url: str,
         read: Callable[[Mapping[str, Any]], Event],
         ends: Callable[[Event], bool],
+        *,
+        repeats: bool = False,
         capacity: int = CAPACITY,
     ) -> None:
         self.url = url
         self.ended = False
         self._read = read
         self._ends = ends
+        self._repeats = repeats
         self._events: asyncio.Queue[Event] = asyncio.Queue(capacity)
         self._last: Any = None
 
@@ -65,7 +71,7 @@ class Mailbox(Generic[Event]):
         Raises:
             Unavailable: there is no room; the sender is to come again.
         """
-        if self.ended or body == self._last:
+        if self.ended or (body == self._last and not self._repeats):
             return
         event = self._read(body)
         try:
@@ -117,11 +123,19 @@ class NotificationListener:
         """The same for a client selection subscription, whose notifications have no end."""
         return self._open("selections", SelectionEvent.from_wire, lambda _: False)
 
+    def open_models(self) -> Mailbox[ModelsEvent]:
+        """The same for a subscription to models."""
+        return self._open("models", ModelsEvent.from_wire, lambda _: False, repeats=True)
+
     def _open(
-        self, what: str, read: Callable[[Mapping[str, Any]], Event], ends: Callable[[Event], bool]
+        self,
+        what: str,
+        read: Callable[[Mapping[str, Any]], Event],
+        ends: Callable[[Event], bool],
+        **options: Any,
     ) -> Mailbox[Event]:
         key = secrets.token_urlsafe(32)
-        mailbox = Mailbox(f"{self.url}{API.base_path}/{what}/{key}", read, ends)
+        mailbox = Mailbox(f"{self.url}{API.base_path}/{what}/{key}", read, ends, **options)
         self._mailboxes[key] = mailbox
         return mailbox
 
@@ -200,6 +214,15 @@ API = Api(
             body=ClientSelNotif(),
             capability=True,
             summary="News of selected clients: ClientSelNotif.",
+        ),
+        Operation(
+            "POST",
+            "/models/{key}",
+            "NotifyModels",
+            receive,
+            body=MlMdlRetNotif(),
+            capability=True,
+            summary="News of models: MlMdlRetNotif.",
         ),
     ),
 )

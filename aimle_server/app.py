@@ -30,6 +30,7 @@ from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from aimle_server.presence import Presence, needs_database
+from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
 from aimle_server.procedures.client_selection import ClientSelection
@@ -37,15 +38,15 @@ from aimle_server.procedures.external import External
 from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
-from aimle_server.procedures.selection_subscriptions import KIND as SELECTION
-from aimle_server.procedures.selection_subscriptions import SelectionWatch, check
+from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
+from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
 from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
+from aimle_server.watch.follower import Follower
 from aimle_server.watch.looks import Watch
-from aimle_server.watch.registrations import RegistrationFollower
 from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
 from ml_repository.keys import MODEL_ARTIFACTS, MODEL_DISCOVERY, MODEL_MANAGEMENT, MODEL_SPOOL
@@ -61,6 +62,7 @@ from sbi.outbound import Outbound, TargetPolicy
 from sbi.problems import problems
 from sbi.spool import Spool
 from schemas.client_selection import ClientSelSub
+from schemas.model_retrieval import MLMdlRetSub
 
 
 async def build_app(
@@ -125,6 +127,7 @@ class _Server:
         )
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
+        self.retrieval = ModelRetrieval(self.discovery, self._registration_of)
         self.selections = SelectionWatch(
             self.client_discovery,
             repository.registrations,
@@ -133,19 +136,8 @@ class _Server:
             clock,
             settings.hfl.participation_timeout,
         )
-        self.watch = Watch(
-            repository.subscriptions,
-            RegistrationFollower(
-                repository.subscriptions,
-                repository.positions,
-                repository.registrations,
-                repository.database.process,
-            ),
-            {SELECTION: self.selections},
-            clock,
-            self.dispatcher.wake,
-            timedelta(seconds=3 * settings.hfl.participation_timeout),
-        )
+        self.retrievals = RetrievalWatch(self.retrieval, clock, settings.api_root)
+        self.watch = self._watch()
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
@@ -234,15 +226,18 @@ class _Server:
                 _new_id,
                 self.settings.hfl.participation_timeout,
             ),
-            selection_subscriptions=SubscriptionManagement(
-                Kind(SELECTION, ClientSelSub(), check, self.selections.end),
-                self.repository.subscriptions,
-                self.clock,
-                _new_id,
-                self.outbound.policy.check,
-                self.watch.wake,
+            selection_subscriptions=self._subscriptions(
+                Kind(
+                    selection_subscriptions.KIND,
+                    ClientSelSub(),
+                    self.selections.end,
+                    selection_subscriptions.check,
+                )
             ),
-            retrieval=ModelRetrieval(self.discovery, self._registration_of),
+            retrieval=self.retrieval,
+            retrieval_subscriptions=self._subscriptions(
+                Kind(retrieval_subscriptions.KIND, MLMdlRetSub(), self.retrievals.end)
+            ),
             training=training,
             update=ModelUpdate(
                 self.repository.models,
@@ -288,6 +283,34 @@ class _Server:
             asker=RoundAsker(self.clients, self.settings.server.id, self.settings.api_root + HFL_PATH),
             files=self.files,
             results=Results(self.files, self.artifacts, self.repository.registrations),
+        )
+
+    def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
+        return SubscriptionManagement(
+            kind,
+            self.repository.subscriptions,
+            self.clock,
+            _new_id,
+            self.outbound.policy.check,
+            self.watch.wake,
+        )
+
+    def _watch(self) -> Watch:
+        stores = self.repository
+        sources = {"registrations": stores.registrations.events, "models": stores.models.events}
+        return Watch(
+            stores.subscriptions,
+            [
+                Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
+                for name, events in sources.items()
+            ],
+            {
+                selection_subscriptions.KIND: self.selections,
+                retrieval_subscriptions.KIND: self.retrievals,
+            },
+            self.clock,
+            self.dispatcher.wake,
+            timedelta(seconds=3 * self.settings.hfl.participation_timeout),
         )
 
     def _dispatcher(self) -> Dispatcher:

@@ -28,6 +28,7 @@ class Services:
     selection: ClientSelection
     selection_subscriptions: SubscriptionManagement
     retrieval: ModelRetrieval
+    retrieval_subscriptions: SubscriptionManagement
     training: ModelTraining
     update: ModelUpdate
     operations: ServiceOperations

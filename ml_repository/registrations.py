@@ -23,6 +23,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from ml_repository.database import Database, Session
+from ml_repository.subscriptions import Happened
 
 Wire = Mapping[str, Any]
 Document = dict[str, Any]
@@ -97,18 +98,14 @@ class Registrations:
         )
         return result.matched_count == 1
 
-    async def changed(self, since: datetime) -> list[Document]:
-        """What clients have stated since then: their ids, tags and when."""
-        return await self._brief(stated(since))
-
-    async def ended(self, since: datetime, now: datetime) -> list[Document]:
-        """Registrations that expired, or were deleted, since then and up to now: as `changed`."""
-        return await self._brief({"_expires": {"$gt": since, "$lte": now}})
-
-    async def _brief(self, query: Document) -> list[Document]:
-        return await self._documents.find(query, {"_tags": True, "_stated": True, "_expires": True}).to_list(
-            None
-        )
+    async def events(self, since: datetime, now: datetime) -> list[Happened]:
+        """Who has stated something since then, and whose registration has ended."""
+        what = {"_tags": True, "_stated": True, "_expires": True}
+        stating = await self._documents.find(stated(since), what).to_list(None)
+        ending = await self._documents.find({"_expires": {"$gt": since, "$lte": now}}, what).to_list(None)
+        return [_happened(one, one["_stated"]) for one in stating] + [
+            _happened(one, one["_expires"]) for one in ending
+        ]
 
     async def candidates(
         self, required_tags: Sequence[str], now: datetime, wanted: int = BATCH
@@ -176,6 +173,15 @@ class Registrations:
             return (await self._documents.delete_many(expired(now), session=session)).deleted_count
 
         return await self._database.run_in_transaction(remove)
+
+
+def client_topic(client_id: str) -> str:
+    """What all events of a client are about; the others are its tags."""
+    return f"client:{client_id}"
+
+
+def _happened(document: Document, at: datetime) -> Happened:
+    return Happened(document["_id"], at, [client_topic(document["_id"]), *document["_tags"]])
 
 
 def tag(kind: str, value: str) -> str:

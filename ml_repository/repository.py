@@ -26,7 +26,7 @@ from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
 from ml_repository.storages import Storages
-from ml_repository.subscriptions import REGISTRATIONS, Positions, Subscriptions
+from ml_repository.subscriptions import Positions, Subscriptions
 from ml_repository.trainings import TrainingProfiles, Trainings
 from sbi.clock import Clock
 
@@ -96,6 +96,6 @@ class Repository:
     async def remove_expired(self, now: datetime) -> None:
         """Clean up what reading no longer shows."""
         # Whoever watches clients is to see first that they have gone.
-        await self.registrations.remove_expired(await self.positions.seen(REGISTRATIONS) or now)
+        await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
         await self.models.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

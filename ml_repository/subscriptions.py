@@ -29,8 +29,6 @@ from ml_repository.outbox import Message, Outbox
 
 COLLECTION = "subscriptions"
 POSITIONS = "watch_positions"
-REGISTRATIONS = "registrations"
-"""The position of whoever follows these."""
 
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _NOBODY = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,6 +36,21 @@ _NOBODY = datetime(1970, 1, 1, tzinfo=UTC)
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     COLLECTION: [IndexModel([("due", ASCENDING)]), IndexModel([("topics", ASCENDING)])],
 }
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Something that may concern subscriptions.
+
+    Attributes:
+        id: to whom or what; the same at the same moment is one event.
+        at: when.
+        topics: what it is about.
+    """
+
+    id: str
+    at: datetime
+    topics: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from aimle_server.procedures.client_participation import (
 from aimle_server.procedures.enumerations import registered
 from aimle_server.procedures.external import External
 from aimle_server.procedures.matching import Candidate, criteria_tags, matches
-from ml_repository.registrations import Registrations
+from ml_repository.registrations import Registrations, client_topic
 from ml_repository.subscriptions import Looked, Subscription
-from sbi.clock import Clock, from_wire, to_wire
+from sbi.clock import Clock, to_wire
 from sbi.errors import InvalidRequest
 
 Wire = Mapping[str, Any]
@@ -81,7 +81,8 @@ class SelectionWatch:
         """The selection as it is to be from now on, and whom to tell what once it is kept."""
         now = self._clock.now()
         criteria = subscription.body["selCriteria"]
-        before: list[str] = list(subscription.state.get("selected", ()))
+        addresses = _addresses(subscription)
+        before = list(addresses)
         found = await self._registrations.by_client_ids(before, now)
         kept = {
             client: candidate
@@ -92,16 +93,16 @@ class SelectionWatch:
         wanted = _wanted(subscription.body)
         while len(kept) > wanted:
             kept.popitem()
-        resting = _resting(subscription.state.get("refused", {}), now)
+        resting = [one for one in subscription.state.get("refused", ()) if one["until"] > now]
         make_body = _body_maker(subscription)
-        joined, refused = await self._newcomers(criteria, wanted - len(kept), {*kept, *resting}, make_body)
+        exclude = {*kept, *(one["client"] for one in resting)}
+        joined, refused = await self._newcomers(criteria, wanted - len(kept), exclude, make_body)
         selected = kept | {candidate.client_id: candidate for candidate in joined}
         gone = [client for client in before if client not in kept]
         looked = Looked(
             state={
-                "selected": list(selected),
-                "addresses": {client: candidate.uri for client, candidate in selected.items()},
-                "refused": {**resting, **{client: to_wire(now + REFUSED) for client in refused}},
+                "selected": [{"client": one.client_id, "uri": one.uri} for one in selected.values()],
+                "refused": [*resting, *({"client": client, "until": now + REFUSED} for client in refused)],
             },
             topics=_topics(criteria, selected, wanted),
             due=min(
@@ -111,8 +112,7 @@ class SelectionWatch:
             ),
             notification=_news(gone, [candidate.client_id for candidate in joined], now),
         )
-        addresses = subscription.state.get("addresses", {})
-        leaving = [_known(client, addresses[client]) for client in gone if client in addresses]
+        leaving = [_known(client, addresses[client]) for client in gone]
         return looked, Departures(self._clients, make_body, joined, leaving)
 
     async def _newcomers(
@@ -137,8 +137,7 @@ class SelectionWatch:
 
     async def end(self, subscription: Subscription) -> None:
         """Tell the selected clients that nobody wants them any more."""
-        addresses = subscription.state.get("addresses", {})
-        candidates = [_known(client, uri) for client, uri in addresses.items()]
+        candidates = [_known(client, uri) for client, uri in _addresses(subscription).items()]
         await depart(self._clients, candidates, _body_maker(subscription))
 
 
@@ -176,13 +175,14 @@ def _wanted(body: Wire) -> int:
     return int(body.get("reqNum", MAX_CLIENTS))
 
 
-def _resting(refused: Mapping[str, str], now: datetime) -> dict[str, str]:
-    return {client: until for client, until in refused.items() if from_wire(until) > now}
+def _addresses(subscription: Subscription) -> dict[str, str]:
+    """The selected clients and where they are reached."""
+    return {one["client"]: one["uri"] for one in subscription.state.get("selected", ())}
 
 
 def _topics(criteria: Wire, selected: Mapping[str, Candidate], wanted: int) -> list[str]:
     """Events of the selected clients, and where some are missing of all that may fulfil the criteria."""
-    own = [f"client:{client}" for client in selected]
+    own = [client_topic(client) for client in selected]
     return own if len(selected) >= wanted else [criteria_tags(criteria)[0], *own]
 
 

@@ -28,14 +28,14 @@ class Kind:
     Attributes:
         name: as it is stored.
         schema: of the resource.
+        end: told of each subscription that its owner has ended.
         check: raises InvalidRequest for a resource that its clause does not allow.
-        end: told of each subscription that has ended, by its owner or by its expiry.
     """
 
     name: str
     schema: Schema
-    check: Callable[[Wire], None]
     end: Callable[[Subscription], Awaitable[None]]
+    check: Callable[[Wire], None] = lambda _: None
 
 
 class SubscriptionManagement:

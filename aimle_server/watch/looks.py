@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
 from pymongo.errors import PyMongoError
 
-from aimle_server.watch.registrations import RegistrationFollower
+from aimle_server.watch.follower import Follower
 from ml_repository.database import translate
 from ml_repository.subscriptions import Looked, Subscription, Subscriptions
 from sbi.clock import Clock
@@ -46,7 +46,7 @@ class Watch:
     """Looks at the subscriptions of all kinds.
 
     Args:
-        follower: marks those that an event concerns.
+        followers: mark those that an event concerns.
         kinds: by the names under which they are stored.
         notify: has new notifications delivered.
         longest: a process that looks at a subscription for longer is taken for dead.
@@ -55,7 +55,7 @@ class Watch:
     def __init__(
         self,
         subscriptions: Subscriptions,
-        follower: RegistrationFollower,
+        followers: Sequence[Follower],
         kinds: Mapping[str, Watched],
         clock: Clock,
         notify: Callable[[], None],
@@ -63,7 +63,7 @@ class Watch:
     ) -> None:
         self._subscriptions = subscriptions
         self._longest = longest
-        self._follower = follower
+        self._followers = followers
         self._kinds = kinds
         self._clock = clock
         self._notify = notify
@@ -94,7 +94,8 @@ class Watch:
 
     async def _round(self) -> None:
         now = self._clock.now()
-        await self._follower.follow(now)
+        for follower in self._followers:
+            await follower.follow(now)
         if (free := AT_ONCE - len(self._looking)) > 0:
             for subscription in await self._subscriptions.claim(now, now + self._longest, free):
                 self._begin(subscription)

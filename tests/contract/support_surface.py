@@ -80,6 +80,7 @@ _MAKERS = {
     "registrationId": "RegAimleClient",
     "storageId": "CreateMLModelsStorage",
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
+    "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
 }
 """The operations that make the resources of a variable."""
@@ -337,6 +338,7 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "repTerminMode": "TIME_TRIGGERED",
         "termThrMode": "ANY_REACHED",
     }
+    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1"}
     selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1"}
     subscription = {
         "requesterId": OWNER,
@@ -357,6 +359,9 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "CreateMLModelsStorage": storage,
         "UpdateIndMLModelsStorage": storage,
         "ModifyIndMLModelsStorage": {"mlModelsAddresses": [{"uri": notify}]},
+        "CreateAimleMLModelRetrievalSubscription": retrieval,
+        "UpdateIndAimleMLModelRetrievalSubscription": retrieval,
+        "ModifyIndAimleMLModelRetrievalSubscription": {"expTime": "2100-01-01T00:00:00Z"},
         "RetrieveMLModel": {"modelSelCrit": ANY_MODEL, "suppFeat": "1"},
         "RequestMLModelUpdate": {
             "mlModelId": model,

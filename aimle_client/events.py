@@ -1,9 +1,11 @@
-"""News of a training, as the VAL server gets them (MlModelTrainNotif; TS 23.482 8.3.3.3)."""
+"""News as the VAL server gets them (TS 23.482): of a training (8.3.3.3), a selection (8.13.3.4), models (8.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Self
 
+from sbi.clock import from_wire
 from schemas.base import Map, Number, Schema, Text, nested
 from schemas.common import Uinteger
 from schemas.model_training import MlModelTrainNotif
@@ -95,6 +97,59 @@ class TrainingEvent:
             evaluated_round=details.get("evaluatedRound"),
             metrics=details.get("metrics", {}),
             output_model_id=details.get("outputModelId"),
+        )
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One change of the selected clients: `selected` came, `replaced` went; None: nobody did."""
+
+    replaced: str | None
+    selected: str | None
+
+
+@dataclass(frozen=True)
+class SelectionEvent:
+    """News of a client selection subscription (ClientSelNotif).
+
+    Attributes:
+        changes: `reports`, by AIMLE client identifiers.
+        at: `timeStamp`, in UTC, if the server tells it.
+    """
+
+    changes: tuple[Replacement, ...]
+    at: datetime | None = None
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """The event of a valid notification."""
+        return cls(
+            tuple(
+                Replacement(report["replaced"] or None, report["selected"] or None)
+                for report in body["reports"]
+            ),
+            from_wire(body["timeStamp"]) if "timeStamp" in body else None,
+        )
+
+
+@dataclass(frozen=True)
+class ModelsEvent:
+    """News of a subscription to models (MlMdlRetNotif).
+
+    Attributes:
+        models: where the bytes of each are, by mlModelId; None where they are not at an address.
+    """
+
+    models: Mapping[str, str | None]
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """The event of a valid notification."""
+        return cls(
+            {
+                model["mlModelId"]: model.get("mlMdlEndpoint", {}).get("uri")
+                for model in body.get("mlModels", ())
+            }
         )
 
 

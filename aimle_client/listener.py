@@ -1,64 +1,87 @@
-"""Where a VAL server is told of its trainings: a small HTTP server inside the application (TS 23.482 8.3.3.3).
+"""Where a VAL server is told of what it asked for: a small HTTP server inside the application.
 
-Each training gets an address of its own that nobody guesses; it goes out as the `notifUri` of the request and
-is all the permission that a notification needs. The AIMLE server delivers in order and at least once: the same
-notification twice in a row is one notification whose answer was lost, and is dropped. An application that does
-not keep up gets no more: the AIMLE server is told to come again.
+Each training (TS 23.482 8.3.3.3) and each subscription (8.2, 8.13) gets an address of its own that nobody guesses; it
+goes out as the `notifUri` of the request and is all the permission that a notification needs. The AIMLE server
+delivers in order and at least once: the same notification twice in a row is one notification whose answer was lost,
+and is dropped, except of models, which can change twice. An application that does not keep up gets no more: the
+AIMLE server is told to come again.
 """
 
 import asyncio
 import ipaddress
 import secrets
 import ssl
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Self, TypeVar
 
 from aiohttp import web
 
 from aimle_client.addresses import api_root
-from aimle_client.events import TrainingEvent, TrainingNotification
+from aimle_client.events import ModelsEvent, SelectionEvent, TrainingEvent, TrainingNotification
 from sbi.api import Api, Call, Operation, no_content
 from sbi.body import AS_SENT
 from sbi.errors import NotFound, Unavailable
 from sbi.mount import PUBLIC_URL, mount
 from sbi.problems import problem_middleware
+from schemas.client_selection import ClientSelNotif
+from schemas.model_retrieval import MlMdlRetNotif
+
+Event = TypeVar("Event")
 
 CAPACITY = 256
-"""Notifications of one training that wait for the application at most."""
+"""Notifications of one training or subscription that wait for the application at most."""
 
 _COME_AGAIN = 5
 
 
-class Mailbox:
-    """The notifications of one training, from the listener to whoever iterates over them.
+class Mailbox(Generic[Event]):
+    """The notifications to one address, from the listener to whoever iterates over them.
+
+    Args:
+        url: where they are to be sent; a secret.
+        read: makes an event of a valid notification.
+        ends: whether an event is the last one.
+        repeats: one that equals the one before may be another one.
+        capacity: how many wait at most.
 
     Attributes:
-        url: where they are to be sent; a secret.
+        ended: the last one has come.
     """
 
-    def __init__(self, url: str, capacity: int = CAPACITY) -> None:
-        """Holds up to `capacity` events."""
+    def __init__(
+        self,
+        url: str,
+        read: Callable[[Mapping[str, Any]], Event],
+        ends: Callable[[Event], bool],
+        *,
+        repeats: bool = False,
+        capacity: int = CAPACITY,
+    ) -> None:
         self.url = url
         self.ended = False
-        self._events: asyncio.Queue[TrainingEvent] = asyncio.Queue(capacity)
+        self._read = read
+        self._ends = ends
+        self._repeats = repeats
+        self._events: asyncio.Queue[Event] = asyncio.Queue(capacity)
         self._last: Any = None
 
     def put(self, body: dict[str, Any]) -> None:
-        """Take a notification, unless it repeats the one before or the training has ended.
+        """Take a notification, unless it repeats the one before or the last one has come.
 
         Raises:
             Unavailable: there is no room; the sender is to come again.
         """
-        if self.ended or body == self._last:
+        if self.ended or (body == self._last and not self._repeats):
             return
-        event = TrainingEvent.from_wire(body)
+        event = self._read(body)
         try:
             self._events.put_nowait(event)
         except asyncio.QueueFull:
             raise Unavailable("earlier notifications are not read yet", retry_after=_COME_AGAIN) from None
         self._last = body
-        self.ended = event.terminal
+        self.ended = self._ends(event)
 
-    async def get(self) -> TrainingEvent:
+    async def get(self) -> Event:
         """The next event, as soon as there is one."""
         return await self._events.get()
 
@@ -90,19 +113,37 @@ class NotificationListener:
         self.url = self._callback_url = callback_url and api_root("callback_url", callback_url)
         self._listen = listen
         self._tls = tls
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._mailboxes: dict[str, Mailbox[Any]] = {}
 
-    def open(self) -> Mailbox:
-        """A mailbox with an address that was never used before."""
+    def open(self) -> Mailbox[TrainingEvent]:
+        """A mailbox for a training, with an address that was never used before."""
+        return self._open("trainings", TrainingEvent.from_wire, lambda event: event.terminal)
+
+    def open_selection(self) -> Mailbox[SelectionEvent]:
+        """The same for a client selection subscription, whose notifications have no end."""
+        return self._open("selections", SelectionEvent.from_wire, lambda _: False)
+
+    def open_models(self) -> Mailbox[ModelsEvent]:
+        """The same for a subscription to models."""
+        return self._open("models", ModelsEvent.from_wire, lambda _: False, repeats=True)
+
+    def _open(
+        self,
+        what: str,
+        read: Callable[[Mapping[str, Any]], Event],
+        ends: Callable[[Event], bool],
+        **options: Any,
+    ) -> Mailbox[Event]:
         key = secrets.token_urlsafe(32)
-        mailbox = self._mailboxes[key] = Mailbox(f"{self.url}{API.base_path}/trainings/{key}")
+        mailbox = Mailbox(f"{self.url}{API.base_path}/{what}/{key}", read, ends, **options)
+        self._mailboxes[key] = mailbox
         return mailbox
 
-    def close(self, mailbox: Mailbox) -> None:
+    def close(self, mailbox: Mailbox[Any]) -> None:
         """Notifications to this mailbox's address find nobody from now on."""
         self._mailboxes.pop(mailbox.url.rpartition("/")[2], None)
 
-    def find(self, key: str) -> Mailbox:
+    def find(self, key: str) -> Mailbox[Any]:
         """The mailbox with this key.
 
         Raises:
@@ -144,7 +185,7 @@ LISTENER = web.AppKey("listener", NotificationListener)
 
 
 async def receive(call: Call) -> web.Response:
-    """News of a training."""
+    """News for a mailbox."""
     call[LISTENER].find(call.path("key")).put(call.body)
     return no_content()
 
@@ -164,6 +205,24 @@ API = Api(
             body=TrainingNotification(),
             capability=True,
             summary="News of a training: MlModelTrainNotif.",
+        ),
+        Operation(
+            "POST",
+            "/selections/{key}",
+            "NotifySelection",
+            receive,
+            body=ClientSelNotif(),
+            capability=True,
+            summary="News of selected clients: ClientSelNotif.",
+        ),
+        Operation(
+            "POST",
+            "/models/{key}",
+            "NotifyModels",
+            receive,
+            body=MlMdlRetNotif(),
+            capability=True,
+            summary="News of models: MlMdlRetNotif.",
         ),
     ),
 )

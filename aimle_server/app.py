@@ -30,6 +30,7 @@ from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from aimle_server.presence import Presence, needs_database
+from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
 from aimle_server.procedures.client_selection import ClientSelection
@@ -37,10 +38,15 @@ from aimle_server.procedures.external import External
 from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
+from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
+from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
+from aimle_server.watch.follower import Follower
+from aimle_server.watch.looks import Watch
 from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
 from ml_repository.keys import MODEL_ARTIFACTS, MODEL_DISCOVERY, MODEL_MANAGEMENT, MODEL_SPOOL
@@ -55,6 +61,8 @@ from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.outbound import Outbound, TargetPolicy
 from sbi.problems import problems
 from sbi.spool import Spool
+from schemas.client_selection import ClientSelSub
+from schemas.model_retrieval import MLMdlRetSub
 
 
 async def build_app(
@@ -118,6 +126,18 @@ class _Server:
             settings.server.max_model_bytes,
         )
         self.engine = Engine(self._tools(), settings.hfl.lease)
+        self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
+        self.retrieval = ModelRetrieval(self.discovery, self._registration_of)
+        self.selections = SelectionWatch(
+            self.client_discovery,
+            repository.registrations,
+            self.clients,
+            external,
+            clock,
+            settings.hfl.participation_timeout,
+        )
+        self.retrievals = RetrievalWatch(self.retrieval, clock, settings.api_root)
+        self.watch = self._watch()
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
@@ -163,10 +183,10 @@ class _Server:
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
         """What runs while the application serves."""
-        for part in (self.dispatcher, self.engine, self.janitor):
+        for part in (self.dispatcher, self.engine, self.watch, self.janitor):
             await part.start()
         yield
-        for part in (self.janitor, self.engine, self.dispatcher):
+        for part in (self.janitor, self.watch, self.engine, self.dispatcher):
             await part.stop()
 
     async def _hand_over(self, _app: web.Application) -> None:
@@ -175,7 +195,7 @@ class _Server:
 
     def _services(self) -> Services:
         registrations, client_sets = self.repository.registrations, self.repository.client_sets
-        discovery = ClientDiscovery(registrations, self.clock, self.external)
+        discovery = self.client_discovery
         training = ModelTraining(
             self.repository.models,
             self.discovery,
@@ -189,7 +209,12 @@ class _Server:
         )
         return Services(
             registration=ClientRegistration(
-                registrations, self.clock, _new_id, _lifetimes(self.settings), self.outbound.policy.check
+                registrations,
+                self.clock,
+                _new_id,
+                _lifetimes(self.settings),
+                self.outbound.policy.check,
+                self.watch.wake,
             ),
             discovery=discovery,
             selection=ClientSelection(
@@ -201,7 +226,18 @@ class _Server:
                 _new_id,
                 self.settings.hfl.participation_timeout,
             ),
-            retrieval=ModelRetrieval(self.discovery, self._registration_of),
+            selection_subscriptions=self._subscriptions(
+                Kind(
+                    selection_subscriptions.KIND,
+                    ClientSelSub(),
+                    self.selections.end,
+                    selection_subscriptions.check,
+                )
+            ),
+            retrieval=self.retrieval,
+            retrieval_subscriptions=self._subscriptions(
+                Kind(retrieval_subscriptions.KIND, MLMdlRetSub(), self.retrievals.end)
+            ),
             training=training,
             update=ModelUpdate(
                 self.repository.models,
@@ -247,6 +283,34 @@ class _Server:
             asker=RoundAsker(self.clients, self.settings.server.id, self.settings.api_root + HFL_PATH),
             files=self.files,
             results=Results(self.files, self.artifacts, self.repository.registrations),
+        )
+
+    def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
+        return SubscriptionManagement(
+            kind,
+            self.repository.subscriptions,
+            self.clock,
+            _new_id,
+            self.outbound.policy.check,
+            self.watch.wake,
+        )
+
+    def _watch(self) -> Watch:
+        stores = self.repository
+        sources = {"registrations": stores.registrations.events, "models": stores.models.events}
+        return Watch(
+            stores.subscriptions,
+            [
+                Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
+                for name, events in sources.items()
+            ],
+            {
+                selection_subscriptions.KIND: self.selections,
+                retrieval_subscriptions.KIND: self.retrievals,
+            },
+            self.clock,
+            self.dispatcher.wake,
+            timedelta(seconds=3 * self.settings.hfl.participation_timeout),
         )
 
     def _dispatcher(self) -> Dispatcher:

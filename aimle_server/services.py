@@ -13,6 +13,7 @@ from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.subscriptions import SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from ml_repository.trainings import TrainingProfiles
 from sbi.spool import Spool
@@ -25,7 +26,9 @@ class Services:
     registration: ClientRegistration
     discovery: ClientDiscovery
     selection: ClientSelection
+    selection_subscriptions: SubscriptionManagement
     retrieval: ModelRetrieval
+    retrieval_subscriptions: SubscriptionManagement
     training: ModelTraining
     update: ModelUpdate
     operations: ServiceOperations

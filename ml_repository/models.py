@@ -6,6 +6,7 @@ A document is the model's MLModelProfile (mlModelUri only where the bytes are el
     _owner    subject that stored it
     _storage  the storage it belongs to
     _stored   when its owner last stored it
+    _changed  when something of it, or its bytes, last changed
     _expires  from when it is gone, where it has a storage duration
     _bytes    id, size and sha256 of its artifact, or None
     _readers  `model_access.readers`: a query looks at no model that its caller cannot have
@@ -23,6 +24,7 @@ from ml_repository.database import Database, Document, Session
 from ml_repository.discards import Discards
 from ml_repository.model_access import ANY, Located, may_access, nowhere
 from ml_repository.model_record import ModelBytes, StoredModel
+from ml_repository.subscriptions import Happened
 from sbi.auth import Caller
 from sbi.clock import Clock
 from sbi.errors import Conflict, NotFound
@@ -35,10 +37,13 @@ _INDEXED = (
 )
 """Attributes of a filter that an index is for, those first that fewer models share."""
 
+_ALL_MODELS = "ml-models"
+
 INDEXES = {
     "models": [
         IndexModel([("_storage", ASCENDING)]),
         IndexModel([("_expires", ASCENDING)]),
+        IndexModel([("_changed", ASCENDING)]),
         IndexModel([("mlModelProfId", ASCENDING)], unique=True),
         IndexModel([("mlModelInfo.valServiceIds", ASCENDING)]),
         IndexModel([("_readers", ASCENDING)]),
@@ -110,7 +115,8 @@ class Models:
             NotFound: the model is gone.
         """
         given = {"phase": phase, "observedPerf": observed_perf, "trainingInfo": training_info}
-        result = await self._models.update_one({"_id": model_id}, {"$set": _phase_change(given)})
+        change = {"_changed": self._clock.now(), **_phase_change(given)}
+        result = await self._models.update_one({"_id": model_id}, {"$set": change})
         if not result.matched_count:
             raise no_model(model_id)
 
@@ -134,7 +140,8 @@ class Models:
             if document is None or document["mlModelProfId"] != model.profile_id:
                 raise no_model(model.id)
             check_writable(model_of(document), result=result is not None)
-            change = {"_bytes": _bytes_document(content), **_phase_change(result or {})}
+            change = {"_bytes": _bytes_document(content), "_changed": self._clock.now()}
+            change |= _phase_change(result or {})
             await self._models.update_one({"_id": model.id}, {"$set": change}, session=session)
             await self._discards.withdraw(content.artifact_id, session)
             await self._discards.note(artifacts_of([document]), self._clock.now(), session)
@@ -144,6 +151,12 @@ class Models:
         if written is None:
             raise no_model(model.id)
         return written
+
+    async def events(self, since: datetime, now: datetime) -> list[Happened]:
+        """Which models have changed since then."""
+        what = {"_changed": True, "mlModelInfo.valServiceIds": True}
+        found = await self._models.find({"_changed": {"$gt": since, "$lte": now}}, what).to_list(None)
+        return [Happened(one["_id"], one["_changed"], _topics_of(one)) for one in found]
 
     async def remove(self, model: StoredModel) -> None:
         """Delete one model, its bytes, and its storage if that is left with nothing."""
@@ -176,6 +189,20 @@ class Models:
         model = await self._models.find_one({"_storage": storage_id}, session=session)
         if model is None and storage is not None and "mlModelsAddresses" not in storage:
             await self._storages.delete_one({"_id": storage_id}, session=session)
+
+
+def topic_of(criteria: Mapping[str, Any]) -> str:
+    """What events of models that meet an MLModel filter are about."""
+    if (model_id := criteria.get("mlModelId", ANY)) != ANY:
+        return f"ml-model:{model_id}"
+    if services := criteria.get("valServiceIds"):
+        return f"ml-service:{services[0]}"
+    return _ALL_MODELS
+
+
+def _topics_of(document: Document) -> list[str]:
+    services = document["mlModelInfo"].get("valServiceIds", ())
+    return [f"ml-model:{document['_id']}", *(f"ml-service:{service}" for service in services), _ALL_MODELS]
 
 
 def queries_of(subject: str, criteria: Mapping[str, Any]) -> list[Document]:

@@ -23,6 +23,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from ml_repository.database import Database, Session
+from ml_repository.subscriptions import Happened
 
 Wire = Mapping[str, Any]
 Document = dict[str, Any]
@@ -43,6 +44,7 @@ INDEXES = {
         IndexModel([("_registration", ASCENDING), ("_owner", ASCENDING), ("_expires", ASCENDING)]),
         IndexModel([("_tags", ASCENDING), ("_place", ASCENDING)]),
         IndexModel([("_expires", ASCENDING)]),
+        IndexModel([("_stated", ASCENDING)]),
     ]
 }
 
@@ -90,9 +92,20 @@ class Registrations:
         return result.matched_count == 1
 
     async def delete(self, registration_id: str, owner: str, now: datetime) -> bool:
-        """Remove the owner's live registration; False: there is none."""
-        result = await self._documents.delete_one(owned(registration_id, owner, now))
-        return result.deleted_count == 1
+        """End the owner's live registration now, as if it expired: who watches sees it. False: there is none."""
+        result = await self._documents.update_one(
+            owned(registration_id, owner, now), {"$set": {"_expires": now}}
+        )
+        return result.matched_count == 1
+
+    async def events(self, since: datetime, now: datetime) -> list[Happened]:
+        """Who has stated something since then, and whose registration has ended."""
+        what = {"_tags": True, "_stated": True, "_expires": True}
+        stating = await self._documents.find(stated(since), what).to_list(None)
+        ending = await self._documents.find({"_expires": {"$gt": since, "$lte": now}}, what).to_list(None)
+        return [_happened(one, one["_stated"]) for one in stating] + [
+            _happened(one, one["_expires"]) for one in ending
+        ]
 
     async def candidates(
         self, required_tags: Sequence[str], now: datetime, wanted: int = BATCH
@@ -162,6 +175,15 @@ class Registrations:
         return await self._database.run_in_transaction(remove)
 
 
+def client_topic(client_id: str) -> str:
+    """What all events of a client are about; the others are its tags."""
+    return f"client:{client_id}"
+
+
+def _happened(document: Document, at: datetime) -> Happened:
+    return Happened(document["_id"], at, [client_topic(document["_id"]), *document["_tags"]])
+
+
 def tag(kind: str, value: str) -> str:
     """One entry of `_tags`; kinds: `svc`, `op`, `app`, `model`, `data`."""
     return f"{kind}:{value}"
@@ -219,6 +241,11 @@ def tagged(required: str, start: int, end: int) -> Document:
 def named(client_ids: Iterable[str], now: datetime) -> Document:
     """Filter: live registrations of these clients."""
     return {"_id": {"$in": list(client_ids)}, "_expires": {"$gt": now}}
+
+
+def stated(since: datetime) -> Document:
+    """Filter: registrations that were made or changed since then."""
+    return {"_stated": {"$gt": since}}
 
 
 def expired(now: datetime) -> Document:

@@ -6,7 +6,16 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from ml_repository import database as connection
-from ml_repository import discards, models, oauth_clients, outbox, registrations, storages, trainings
+from ml_repository import (
+    discards,
+    models,
+    oauth_clients,
+    outbox,
+    registrations,
+    storages,
+    subscriptions,
+    trainings,
+)
 from ml_repository.artifacts import INDEXES as ARTIFACT_INDEXES
 from ml_repository.artifacts import Artifacts
 from ml_repository.client_sets import ClientSets
@@ -17,6 +26,7 @@ from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
 from ml_repository.storages import Storages
+from ml_repository.subscriptions import Positions, Subscriptions
 from ml_repository.trainings import TrainingProfiles, Trainings
 from sbi.clock import Clock
 
@@ -29,6 +39,7 @@ INDEXES = {
     **outbox.INDEXES,
     **registrations.INDEXES,
     **storages.INDEXES,
+    **subscriptions.INDEXES,
     **trainings.INDEXES,
 }
 
@@ -50,6 +61,8 @@ class Repository:
     profiles: TrainingProfiles
     registrations: Registrations
     storages: Storages
+    subscriptions: Subscriptions
+    positions: Positions
     trainings: Trainings
 
     @classmethod
@@ -75,11 +88,14 @@ class Repository:
             profiles=TrainingProfiles(database),
             registrations=Registrations(database),
             storages=Storages(database, discarded, clock, new_id),
+            subscriptions=Subscriptions(database, messages),
+            positions=Positions(database),
             trainings=Trainings(database, messages),
         )
 
     async def remove_expired(self, now: datetime) -> None:
         """Clean up what reading no longer shows."""
-        await self.registrations.remove_expired(now)
+        # Whoever watches clients is to see first that they have gone.
+        await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
         await self.models.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

@@ -196,6 +196,7 @@ class Storages:
             "_owner": storage.owner,
             "_storage": storage.id,
             "_stored": now,
+            "_changed": now,
             "_readers": readers(info, storage.owner),
             "_bytes": kept.get("_bytes") if kept and "mlModelUri" not in profile else None,
             "mlModelProfId": kept["mlModelProfId"] if kept else self._new_id(),

@@ -1,7 +1,7 @@
 """Types of AIMLES_MLModelRetrieval (TS 29.482; TS 23.482 8.2): a model for whoever may have it."""
 
-from schemas.base import Schema, Text, array_of, nested
-from schemas.common import EndPoint, SupportedFeatures, UndeclaredBytes
+from schemas.base import PatchSchema, Schema, Text, array_of, nested
+from schemas.common import DateTime, EndPoint, SupportedFeatures, UndeclaredBytes, Uri
 from schemas.model_management import MLModel
 
 
@@ -27,3 +27,27 @@ class MLMdlRetRsp(Schema):
 
     mlModels = array_of(MLModelDetail, required=True)
     suppFeat = SupportedFeatures()
+
+
+class MLMdlRetSub(Schema):
+    """Tell of models that are wanted, as soon as there are some."""
+
+    notifUri = Uri(required=True)
+    modelSelCrit = nested(MLModel)
+    expTime = DateTime()
+    suppFeat = SupportedFeatures()
+
+
+class MLMdlRetSubPatch(PatchSchema):
+    """Changes of an MLMdlRetSub."""
+
+    notifUri = Uri()
+    modelSelCrit = nested(MLModel)
+    expTime = DateTime()
+
+
+class MlMdlRetNotif(Schema):
+    """Models that are there now."""
+
+    subId = Text(required=True)
+    mlModels = array_of(MLModelDetail)

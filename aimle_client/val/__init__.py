@@ -15,14 +15,15 @@
             print(event.percentage, event.metrics)
         parameters = await val.download_model(event.output_model_id)
 
-One module per group of operations (`clients`, `trainings`, `models`, `storages`); `criteria` builds the large
-inputs, `values` has the rest. The large types of the standard are plain dicts in wire shape.
+One module per group of operations (`clients`, `trainings`, `subscriptions`, `models`, `storages`); `criteria` builds
+the large inputs, `values` has the rest. The large types of the standard are plain dicts in wire shape.
 """
 
-from aimle_client.events import MemberChange, TrainingEvent
+from aimle_client.events import MemberChange, ModelsEvent, Replacement, SelectionEvent, TrainingEvent
 from aimle_client.http import ClientCredentials, RetryPolicy
 from aimle_client.val.criteria import ANY_MODEL, discovery_criteria, member_criteria, model_criteria
 from aimle_client.val.server import ValServer
+from aimle_client.val.subscriptions import ModelSubscription, SelectionSubscription
 from aimle_client.val.training import Training
 from aimle_client.val.values import (
     ClientSet,
@@ -45,11 +46,16 @@ __all__ = [
     "ClientSet",
     "DiscoveredClients",
     "MemberChange",
+    "ModelSubscription",
+    "ModelsEvent",
     "Objective",
     "OperationInfo",
     "ParticipantStatus",
+    "Replacement",
     "RetryPolicy",
     "RoundStatus",
+    "SelectionEvent",
+    "SelectionSubscription",
     "ServiceOperation",
     "StopWhen",
     "Storage",

@@ -12,11 +12,12 @@ from aimle_client.tokens import TokenProvider
 from aimle_client.val.model_files import ModelFiles
 from aimle_client.val.models import ModelOperations
 from aimle_client.val.storages import StorageOperations
+from aimle_client.val.subscriptions import SubscriptionOperations
 from aimle_client.val.trainings import TrainingOperations
 from sbi.clock import Clock
 
 
-class ValServer(TrainingOperations, ModelOperations, StorageOperations):
+class ValServer(TrainingOperations, SubscriptionOperations, ModelOperations, StorageOperations):
     """A VAL server at one AIMLE server, inside `async with`; see the package for an example.
 
     Every operation raises the errors of `aimle_client.errors`: RequestRefused and its kinds for a refusal,

@@ -36,7 +36,7 @@ class Training:
         stop: Stop,
         clock: Clock,
         *,
-        mailbox: Mailbox | None = None,
+        mailbox: Mailbox[TrainingEvent] | None = None,
     ) -> None:
         self.id = training_id
         self._read_status = read_status

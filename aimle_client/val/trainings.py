@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aimle_client.errors import AimleClientError
+from aimle_client.events import TrainingEvent
 from aimle_client.listener import Mailbox, NotificationListener
 from aimle_client.val.calls import read
 from aimle_client.val.clients import ClientOperations
@@ -153,7 +154,7 @@ class TrainingOperations(ClientOperations):
             raise
         return self._handle(begun["trainingId"], mailbox)
 
-    def _handle(self, training_id: str, mailbox: Mailbox | None = None) -> Training:
+    def _handle(self, training_id: str, mailbox: Mailbox[TrainingEvent] | None = None) -> Training:
         return Training(training_id, self.training_status, self._stop_at, self._clock, mailbox=mailbox)
 
     async def _stop_at(self, training_id: str, clients: Collection[str]) -> None:

@@ -47,6 +47,17 @@ def next_available(profile: Wire, moment: datetime) -> datetime | None:
     return moment + timedelta(seconds=min(waits)) if waits else None
 
 
+def available_until(profile: Wire, moment: datetime) -> datetime | None:
+    """Until when a client that is available at `moment` stays so; None: always, or as long as a week at least."""
+    second, end = _second_of_week(moment), 0.0
+    spans = _available(profile)
+    for shift in (0, WEEK):
+        for start, stop in spans:
+            if start + shift <= max(second, end) < stop + shift:
+                end = stop + shift
+    return None if end - second >= WEEK else moment + timedelta(seconds=end - second)
+
+
 def parse_time_of_day(text: str) -> float:
     """Seconds from 00:00 UTC to an RFC 3339 partial-time or full-time; below 0 or over a day by its offset.
 

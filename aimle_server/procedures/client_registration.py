@@ -49,6 +49,7 @@ class ClientRegistration:
         new_id: makes registration IDs that nobody guesses.
         lifetimes: how long they last.
         check_uri: raises ValueError for an address that this server would not call.
+        changed: told that clients came, changed or left.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class ClientRegistration:
         new_id: Callable[[], str],
         lifetimes: Lifetimes,
         check_uri: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._registrations = registrations
         self._clock = clock
         self._new_id = new_id
         self._lifetimes = lifetimes
         self._check_uri = check_uri
+        self._changed = changed
 
     async def register(self, caller: Caller, reg_info: Wire) -> tuple[str, dict[str, Any]]:
         """Register a client; the registration ID and the AimleRegistration.
@@ -81,6 +84,7 @@ class ClientRegistration:
         identity = {"_id": client_id(reg_info), "_registration": registration_id, "_owner": caller.subject}
         if not await self._registrations.register(identity | document, now):
             raise Forbidden("this AIMLE client is registered by another owner", cause="CLIENT_ID_IN_USE")
+        self._changed()
         return registration_id, _on_wire(document)
 
     async def update(self, caller: Caller, registration_id: str, registration: Wire) -> dict[str, Any]:
@@ -101,6 +105,7 @@ class ClientRegistration:
         document = self._describe(reg_info, self._lifetimes.expiry(registration.get("expTime"), now), now)
         if not await self._registrations.update(registration_id, caller.subject, document, now):
             raise _not_found(registration_id)
+        self._changed()
         return _on_wire(document)
 
     async def deregister(self, caller: Caller, registration_id: str) -> None:
@@ -111,6 +116,7 @@ class ClientRegistration:
         """
         if not await self._registrations.delete(registration_id, caller.subject, self._clock.now()):
             raise _not_found(registration_id)
+        self._changed()
 
     def _check_profiles(self, reg_info: Wire, prefix: str) -> None:
         wrong = [

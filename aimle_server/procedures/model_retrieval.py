@@ -36,7 +36,7 @@ class ModelRetrieval:
             Conflict: all that would do are in training now (cause MODEL_IN_TRAINING).
             NotFound: nothing would do, or only models without bytes (cause ML_MODEL_NOT_FOUND).
         """
-        found = await self._suitable(caller, criteria or _ANY)
+        found = await self.suitable(caller, criteria or _ANY)
         ready = [model for model in found if model.retrievable]
         if ready:
             return {
@@ -48,7 +48,8 @@ class ModelRetrieval:
             raise Conflict("every model that meets modelSelCrit is in training", cause="MODEL_IN_TRAINING")
         raise NotFound("no model meets modelSelCrit", cause="ML_MODEL_NOT_FOUND")
 
-    async def _suitable(self, caller: Caller, criteria: Mapping[str, Any]) -> list[StoredModel]:
+    async def suitable(self, caller: Caller, criteria: Mapping[str, Any]) -> list[StoredModel]:
+        """The models that meet `criteria` and that the caller may have and can use, whether or not they are ready."""
         found = await self._discovery.find(caller, criteria)
         registration = await self._registration_of(caller.subject) if found else None
         if registration is None:

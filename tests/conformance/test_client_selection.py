@@ -130,6 +130,7 @@ def test_change_of_the_selection_is_notified(world: World) -> None:
     subscription = {"selCriteria": criteria(first.dataset), "reqNum": 1, "notifUri": inbox.uri}
     made = world.val.call(API, "CreateAimleClSelSubscription", subscription)
     assert made.status == 201, made
+    first.wait(lambda it: bool(it.participations or inbox.bodies), "is selected")
     second = world.client()
     second.dataset = first.dataset
     second.register(world.val)

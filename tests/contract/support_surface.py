@@ -57,8 +57,20 @@ class Endpoint:
 
     @property
     def variables(self) -> list[str]:
-        """Names of the variables in its path."""
+        """Names of the variables in its path; those that several APIs have carry the API's scope."""
+        return [self._own(name) for name in self._names]
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """The path with these values of `variables`."""
+        return self.path.format_map({name: values[self._own(name)] for name in self._names})
+
+    @property
+    def _names(self) -> list[str]:
         return re.findall(r"{(\w+)}", self.operation.path)
+
+    def _own(self, variable: str) -> str:
+        own = f"{self.api.scope}/{variable}"
+        return own if own in _MAKERS else variable
 
 
 ENDPOINTS = [Endpoint(api, operation) for api in (*SERVED_APIS, *CLIENT_APIS) for operation in api.operations]
@@ -67,8 +79,11 @@ WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.operation.body is no
 _MAKERS = {
     "registrationId": "RegAimleClient",
     "storageId": "CreateMLModelsStorage",
-    "subscriptionId": "HFLTraningSubs",
+    "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
+    "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
+    "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
 }
+"""The operations that make the resources of a variable."""
 GUARDED = [endpoint for endpoint in ENDPOINTS if not endpoint.operation.capability]
 
 
@@ -141,7 +156,7 @@ class World:
     def url(self, endpoint: Endpoint, ids: Mapping[str, str] | None = None) -> str:
         """Its URL with these variables in the path, or with those of resources that there are."""
         root = self.client.status.uri if endpoint.api in CLIENT_APIS else self.server.url
-        return root + endpoint.path.format_map({**self.ids, **(ids or {})})
+        return root + endpoint.filled({**self.ids, **(ids or {})})
 
     async def send(self, method: str, url: str, **options: Any) -> Answer:
         """A plain request."""
@@ -194,13 +209,13 @@ class World:
 
     async def fresh(self, variable: str) -> str:
         """A new resource of OWNER for a variable of a path: its id."""
+        if variable in _MAKERS:
+            answer = await self.example(BY_NAME[_MAKERS[variable]])
+            assert answer.status == 201, answer
+            made: str = answer.headers["Location"].rpartition("/")[2]
+            self._registered[made] = answer.body.get("regData", {}).get("aimleClientId")
+            return made
         match variable:
-            case "registrationId" | "storageId" | "subscriptionId":
-                answer = await self.example(BY_NAME[_MAKERS[variable]])
-                assert answer.status == 201, answer
-                made: str = answer.headers["Location"].rpartition("/")[2]
-                self._registered[made] = answer.body.get("regData", {}).get("aimleClientId")
-                return made
             case "mlModelId":
                 return await self._fresh_model()
             case "trainingId":
@@ -323,6 +338,8 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "repTerminMode": "TIME_TRIGGERED",
         "termThrMode": "ANY_REACHED",
     }
+    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1"}
+    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1"}
     subscription = {
         "requesterId": OWNER,
         "notifUri": notify,
@@ -335,10 +352,16 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
     return {
         "RegAimleClient": registration,
         "UpdateAimleClientReg": {"regData": registration, "expTime": "2100-01-01T00:00:00Z"},
+        "CreateAimleClSelSubscription": selection,
+        "UpdateIndAimleClSelSubscription": selection,
+        "ModifyIndAimleClSelSubscription": {"reqNum": 2},
         "Select": {"valSvcId": SERVICE, "clients": [UE], "minNum": 1, "suppFeat": "1"},
         "CreateMLModelsStorage": storage,
         "UpdateIndMLModelsStorage": storage,
         "ModifyIndMLModelsStorage": {"mlModelsAddresses": [{"uri": notify}]},
+        "CreateAimleMLModelRetrievalSubscription": retrieval,
+        "UpdateIndAimleMLModelRetrievalSubscription": retrieval,
+        "ModifyIndAimleMLModelRetrievalSubscription": {"expTime": "2100-01-01T00:00:00Z"},
         "RetrieveMLModel": {"modelSelCrit": ANY_MODEL, "suppFeat": "1"},
         "RequestMLModelUpdate": {
             "mlModelId": model,

@@ -54,13 +54,21 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         await _tokens(caller, server)
         await _registrations(caller, server.url, plain.url)
         storage = await _models(caller, server.url)
+        await _a_selection(caller, server.url, plain)
+        await _new_models(caller, server.url, plain)
         await _a_training(caller, server.url, plain)
         await _operations_of_a_client(caller, ue, plain)
         await _clean_up(caller, server.url, storage)
     assert plain.problems == []
     documented = {name for name, known in caller.judge.own.items() if "callbacks" in known.operation}
     assert caller.judge.seen == {operation.operation_id for api in ALL_APIS for operation in api.operations}
-    assert caller.judge.notified == documented == {"RequestTrain", "HFLTraningSubs"}
+    assert caller.judge.notified == documented
+    assert documented == {
+        "RequestTrain",
+        "HFLTraningSubs",
+        "CreateAimleClSelSubscription",
+        "CreateAimleMLModelRetrievalSubscription",
+    }
 
 
 async def _tokens(caller: Caller, server: RunningServer) -> None:
@@ -127,6 +135,51 @@ async def _models(caller: Caller, root: str) -> str:
     assert retrieved["suppFeat"] == "0"
     assert "suppFeat" not in (await caller.call("POST", f"{root}/aimles-mlmr/v1/retrieve", wanted))[0]
     return storage
+
+
+async def _a_selection(caller: Caller, root: str, plain: PlainClient) -> None:
+    """The plain client is kept selected for a while."""
+    name = "CreateAimleClSelSubscription"
+    body = {
+        "selCriteria": {
+            **CRITERIA,
+            "serviceReq": {"valServId": SERVICE},
+            "clientTaskCap": {"compCap": "HIGH"},
+        },
+        "reqNum": 1,
+        "notifUri": f"{plain.url}/notify/{name}",
+        "suppFeat": "1",
+    }
+    made, headers = await caller.call("POST", f"{root}/aimles-sel/v1/subscriptions", body)
+    assert made == body | {"suppFeat": "0"}
+    await eventually(lambda: plain.news(name))
+    assert plain.news(name)[0]["reports"] == [{"replaced": "", "selected": PLAIN}]
+    assert (await caller.call("GET", headers["Location"]))[0] == made
+    await caller.call("PATCH", headers["Location"], {"reqNum": 2})
+    await caller.call("PUT", headers["Location"], body)
+    await caller.call("DELETE", headers["Location"])
+
+
+async def _new_models(caller: Caller, root: str, plain: PlainClient) -> None:
+    """Whoever asked for models is told of the one that there is."""
+    name = "CreateAimleMLModelRetrievalSubscription"
+    body = {
+        "modelSelCrit": {"mlModelId": "digits", **ANY},
+        "notifUri": f"{plain.url}/notify/{name}",
+        "expTime": "2100-01-01T00:00:00.000Z",
+        "suppFeat": "1",
+    }
+    made, headers = await caller.call("POST", f"{root}/aimles-mlmr/v1/subscriptions", body)
+    assert made == body | {"suppFeat": "0"}
+    await eventually(lambda: plain.news(name))
+    [told] = plain.news(name)
+    address = {"uri": f"{root}/aimle-artifacts/v1/models/digits"}
+    assert told["mlModels"] == [{"mlModelId": "digits", "mlMdlEndpoint": address}]
+    assert headers["Location"].endswith(f"/{told['subId']}")
+    assert (await caller.call("GET", headers["Location"]))[0] == made
+    await caller.call("PATCH", headers["Location"], {"expTime": "2101-01-01T00:00:00Z"})
+    await caller.call("PUT", headers["Location"], body)
+    await caller.call("DELETE", headers["Location"])
 
 
 async def _a_training(caller: Caller, root: str, plain: PlainClient) -> None:

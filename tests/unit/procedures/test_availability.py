@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from aimle_server.procedures.availability import covers_schedule, covers_window, is_available, next_available
+from aimle_server.procedures.availability import (
+    available_until,
+    covers_schedule,
+    covers_window,
+    is_available,
+    next_available,
+)
 
 MONDAY = datetime(2030, 1, 7, tzinfo=UTC)
 
@@ -105,3 +111,20 @@ def test_requested_span(profile: dict[str, Any], start: datetime, hours: float, 
 def test_next_available(profile: dict[str, Any], moment: datetime, expected: datetime | None) -> None:
     """The next moment of availability is now, later in this week, in the next one, or never."""
     assert next_available(profile, moment) == expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "moment", "expected"),
+    [
+        (available(), at(3, 4), None),
+        (available(window(None, None)), at(7, 23), None),
+        (available(window("08:00:00", "18:00:00")), at(2, 9), at(2, 18)),
+        (available(window("22:00:00", "06:00:00", 7)), at(7, 23), at(8, 6)),
+        (available(window("22:00:00", "06:00:00", 7)), at(1, 5), at(1, 6)),
+        (available(window(None, None, 1, 2, 3)), at(1, 5), at(4, 0)),
+        (available(but=[window("08:00:00", "18:00:00", 2)]), at(3, 0), at(9, 8)),
+    ],
+)
+def test_available_until(profile: dict[str, Any], moment: datetime, expected: datetime | None) -> None:
+    """The end of the hours that it is in, over the end of a day and of the week; never for one that always is."""
+    assert available_until(profile, moment) == expected

@@ -1,0 +1,174 @@
+"""Subscriptions: to a client selection that is kept (TS 23.482 8.13), to models as they appear (8.2.2.3)."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from marshmallow import Schema
+
+from aimle_client.errors import AimleClientError
+from aimle_client.events import ModelsEvent, SelectionEvent
+from aimle_client.http import Connection
+from aimle_client.listener import Mailbox, NotificationListener
+from aimle_client.val.calls import Calls, created_id, read
+from aimle_client.val.values import Wire, given
+from sbi.clock import to_wire
+from schemas.client_selection import ClientSelSub
+from schemas.model_retrieval import MLMdlRetSub
+
+Event = TypeVar("Event")
+
+_SELECTIONS = "/aimles-sel/v1/subscriptions"
+_MODELS = "/aimles-mlmr/v1/subscriptions"
+
+
+class Subscription(Generic[Event]):
+    """What the AIMLE server watches for this VAL server, until it is cancelled or expires.
+
+    Attributes:
+        id: its subscriptionId.
+    """
+
+    def __init__(
+        self,
+        subscription_id: str,
+        collection: str,
+        connection: Connection,
+        mailbox: Mailbox[Event],
+        close: Callable[[Mailbox[Event]], None],
+    ) -> None:
+        self.id = subscription_id
+        self._path = f"{collection}/{quote(subscription_id, safe='')}"
+        self._connection = connection
+        self._mailbox = mailbox
+        self._close = close
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r}>"
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens, without an end; to be iterated over once, in one task."""
+        while True:
+            event = await self._mailbox.get()
+            self._take(event)
+            yield event
+
+    def _take(self, event: Event) -> None:
+        """Note what an event says, before it is handed on."""
+
+    async def cancel(self) -> None:
+        """Unsubscribe.
+
+        Raises:
+            NotFound: it has expired, or was cancelled before.
+        """
+        await self._connection.request("DELETE", self._path)
+        self._close(self._mailbox)
+
+    async def _patch(self, patch: Mapping[str, Any]) -> None:
+        await self._connection.request("PATCH", self._path, body=patch)
+
+
+class SelectionSubscription(Subscription[SelectionEvent]):
+    """Clients that the AIMLE server keeps selected; `ValServer.subscribe_selection` makes it.
+
+    Attributes:
+        clients: identifiers of those that are selected, as far as `events` has told.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.clients: set[str] = set()
+
+    def _take(self, event: SelectionEvent) -> None:
+        for change in event.changes:
+            self.clients -= {change.replaced}
+            self.clients |= {change.selected} if change.selected else set()
+
+    async def update(self, *, criteria: Wire | None = None, num_clients: int | None = None) -> None:
+        """Have others selected, or more or fewer; what is left out stays as it is.
+
+        Raises:
+            NotFound: it has expired, or was cancelled.
+            RequestRefused: 400, the request is wrong.
+        """
+        await self._patch(given(selCriteria=criteria, reqNum=num_clients))
+
+
+class ModelSubscription(Subscription[ModelsEvent]):
+    """Models that meet criteria, told of as they appear; `ValServer.subscribe_models` makes it."""
+
+    async def update(self, *, criteria: Wire) -> None:
+        """Be told of others.
+
+        Raises:
+            NotFound: it has expired, or was cancelled.
+            RequestRefused: 400, the request is wrong.
+        """
+        await self._patch({"modelSelCrit": criteria})
+
+
+class SubscriptionOperations(Calls):
+    """Operations that subscribe; each needs a listener."""
+
+    _listener: NotificationListener | None = None
+
+    async def subscribe_selection(
+        self, criteria: Wire, *, num_clients: int | None = None, expires: datetime | None = None
+    ) -> SelectionSubscription:
+        """Have AIMLE clients selected, and others in their place when they leave (TS 23.482 8.13).
+
+        Args:
+            criteria: `selCriteria`, a ClientDiscCriteria; see `discovery_criteria`.
+            num_clients: `reqNum`, how many; None: all that fulfil the criteria.
+            expires: `expTime`, until when; None: until it is cancelled.
+
+        Raises:
+            RuntimeError: nobody listens: give ValServer `listen`.
+            RequestRefused: 400, the request is wrong; `invalid_params` says where.
+        """
+        mailbox = self._listening.open_selection()
+        body = given(selCriteria=criteria, reqNum=num_clients)
+        made = await self._subscribe(_SELECTIONS, ClientSelSub(), body, mailbox, expires)
+        return SelectionSubscription(made, _SELECTIONS, self._connection, mailbox, self._listening.close)
+
+    async def subscribe_models(
+        self, criteria: Wire | None = None, *, expires: datetime | None = None
+    ) -> ModelSubscription:
+        """Be told of models that this VAL server may have, as they appear, change or improve (TS 23.482 8.2.2.3).
+
+        Args:
+            criteria: `modelSelCrit`, an MLModel; see `model_criteria`; None: any.
+            expires: `expTime`, until when; None: until it is cancelled.
+
+        Raises:
+            RuntimeError, RequestRefused: as for `subscribe_selection`.
+        """
+        mailbox = self._listening.open_models()
+        made = await self._subscribe(_MODELS, MLMdlRetSub(), given(modelSelCrit=criteria), mailbox, expires)
+        return ModelSubscription(made, _MODELS, self._connection, mailbox, self._listening.close)
+
+    @property
+    def _listening(self) -> NotificationListener:
+        if self._listener is None:
+            raise RuntimeError("nobody listens for a subscription: give ValServer `listen`")
+        return self._listener
+
+    async def _subscribe(
+        self,
+        collection: str,
+        schema: Schema,
+        body: dict[str, Any],
+        mailbox: Mailbox[Any],
+        expires: datetime | None,
+    ) -> str:
+        """The new subscription's id."""
+        whole = body | given(expTime=expires and to_wire(expires), notifUri=mailbox.url)
+        try:
+            answer = await self._connection.request("POST", collection, body=whole)
+            read(schema, answer.body)
+            return created_id(answer)
+        except AimleClientError:
+            self._listening.close(mailbox)
+            raise

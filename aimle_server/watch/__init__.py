@@ -1,0 +1,1 @@
+"""Looks at subscriptions when an event concerns them, and when their time has come."""

@@ -1,0 +1,69 @@
+"""Follows what happens in the repository, and marks the subscriptions that it concerns.
+
+One process at a time does this for all. How far it has come is in the database, so its successor misses nothing; what
+may have been written late, or by a clock that is behind, is read again.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+
+from ml_repository.subscriptions import Happened, Positions, Subscriptions
+
+LEASE = timedelta(seconds=10)
+"""A process that follows and has not been heard of for so long is taken for dead."""
+
+OVERLAP = timedelta(seconds=10)
+"""So much is read again each time."""
+
+Events = Callable[[datetime, datetime], Awaitable[Sequence[Happened]]]
+"""(since, now) -> what has happened in between."""
+
+
+class Follower:
+    """Follows one kind of events while there are subscriptions.
+
+    Args:
+        name: of the kind.
+        events: reads them.
+        holder: names this process.
+    """
+
+    def __init__(
+        self, name: str, events: Events, subscriptions: Subscriptions, positions: Positions, holder: str
+    ) -> None:
+        self._name = name
+        self._events = events
+        self._subscriptions = subscriptions
+        self._positions = positions
+        self._holder = holder
+        self._seen: datetime | None = None  # None: somebody else follows, or nobody
+        self._written: datetime | None = None
+        self._nobody = False
+        self._known: set[tuple[str, datetime]] = set()
+
+    async def follow(self, now: datetime) -> None:
+        """Mark what is concerned by what has happened up to now."""
+        if await self._subscriptions.exist():
+            self._nobody = False
+            if await self._follows(now):
+                await self._mark(now)
+        elif not self._nobody:
+            await self._positions.remove(self._name, self._holder, now)
+            self._seen, self._written, self._nobody = None, None, True
+
+    async def _follows(self, now: datetime) -> bool:
+        """Whether it is this process that follows; it says so three times in a lease."""
+        if self._written is None or not timedelta() <= now - self._written < LEASE / 3:
+            seen = self._seen or now - OVERLAP
+            self._seen = await self._positions.claim(self._name, self._holder, seen, now, now + LEASE)
+            self._written = None if self._seen is None else now
+        return self._seen is not None
+
+    async def _mark(self, now: datetime) -> None:
+        assert self._seen is not None  # noqa: S101 - so it follows
+        for event in await self._events(self._seen, now):
+            if (event.id, event.at) not in self._known:
+                await self._subscriptions.concern(event.topics, now)
+                self._known.add((event.id, event.at))
+        self._seen = now - OVERLAP
+        self._known = {(name, at) for name, at in self._known if at > self._seen}

@@ -1,0 +1,315 @@
+"""Client selection subscriptions at a whole server: who is selected as clients come, change and go (8.13)."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from aimle_client.testing import RunningServer
+from aimle_server.procedures import client_discovery, selection_subscriptions
+from ml_repository.database import Database
+from ml_repository.outbox import Outbox
+from ml_repository.subscriptions import NEVER, Subscription, Subscriptions
+from sbi.clock import to_wire
+from tests.support import START, Listener, ManualClock, eventually
+from tests.support_clients import Json, criteria, reg_info
+from tests.support_training import serving
+
+SUBSCRIPTIONS = "/aimles-sel/v1/subscriptions"
+REGISTRATIONS = "/aimles-client-reg/v1/registrations"
+
+
+async def agree(_: web.Request) -> web.StreamResponse:
+    return web.json_response({"clientStatus": True})
+
+
+async def refuse(_: web.Request) -> web.StreamResponse:
+    return web.json_response({"clientStatus": False})
+
+
+@dataclass
+class World:
+    """A server, a VAL server that listens, and AIMLE clients that a test puts around it."""
+
+    server: RunningServer
+    http: aiohttp.ClientSession
+    clock: ManualClock
+    val: Listener
+    stack: AsyncExitStack
+    clients: dict[str, Listener] = field(default_factory=dict)
+    registrations: dict[str, str] = field(default_factory=dict)
+
+    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any, str]:
+        """Status, body and Location of the answer."""
+        url = path if path.startswith("http") else self.server.url + path
+        async with self.http.request(method, url, json=body) as answer:
+            text = await answer.text()
+            return (
+                answer.status,
+                await answer.json(content_type=None) if text else None,
+                answer.headers.get("Location", ""),
+            )
+
+    async def add(self, name: str, answer: Any = agree, **profile: Any) -> None:
+        """A client that answers like this, registered for a day."""
+        self.clients[name] = await self.stack.enter_async_context(Listener(default=answer))
+        status, body, self.registrations[name] = await self.call(
+            "POST", REGISTRATIONS, self._info(name, **profile)
+        )
+        assert status == 201, body
+
+    async def change(self, name: str, **profile: Any) -> None:
+        """The client states something else, or the same, and is registered for an hour from now."""
+        body = {
+            "regData": self._info(name, **profile),
+            "expTime": to_wire(self.clock.now() + timedelta(hours=1)),
+        }
+        assert (await self.call("PUT", self.registrations[name], body))[0] == 200
+
+    def _info(self, name: str, **profile: Any) -> Json:
+        return reg_info(name, aimleClientUri=self.clients[name].url("").rstrip("/"), **profile)
+
+    async def subscribe(self, **body: Any) -> str:
+        """The new subscription's URI."""
+        whole = {"selCriteria": criteria(), "notifUri": self.val.url(), **body}
+        status, answer, location = await self.call("POST", SUBSCRIPTIONS, whole)
+        assert (status, answer) == (201, {**whole, **({"suppFeat": "0"} if "suppFeat" in whole else {})})
+        return location
+
+    def reports(self) -> list[tuple[str, str]]:
+        """All that the VAL server was told: who was replaced by whom."""
+        return [(one["replaced"], one["selected"]) for body in self.val.bodies for one in body["reports"]]
+
+    def selected(self) -> set[str]:
+        """Who is selected, by what the VAL server was told."""
+        found: set[str] = set()
+        for replaced, selected in self.reports():
+            found = (found - {replaced}) | ({selected} - {""})
+        return found
+
+    async def until_selected(self, *names: str) -> None:
+        """Return when the VAL server knows that these are selected; time passes meanwhile, but not much."""
+
+        def told() -> bool:
+            self.clock.advance(0.02)
+            return self.selected() == set(names)
+
+        await eventually(told)
+
+    def told(self, name: str) -> list[str]:
+        """What a client was asked, in order: JOIN or DEPART."""
+        return [body["clientSetPart"] for body in self.clients[name].bodies]
+
+
+@pytest.fixture
+async def world(mongo_url: str, database: Database) -> AsyncIterator[World]:
+    """Nobody is there yet."""
+    clock = ManualClock()
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(mongo_url, database, clock=clock))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        val = await stack.enter_async_context(Listener())
+        yield World(server, http, clock, val, stack)
+
+
+async def test_as_many_as_are_wanted(world: World) -> None:
+    """Those that agree are selected and told of, and no more of them than were asked for."""
+    for name in ("ue-1", "ue-2", "ue-3"):
+        await world.add(name)
+    await world.add("ue-4", refuse)
+    uri = await world.subscribe(reqNum=2, suppFeat="1")
+    await eventually(lambda: len(world.selected()) == 2)
+    assert "ue-4" not in world.selected()
+    assert all(replaced == "" for replaced, _ in world.reports())
+    assert [world.told(name) for name in world.selected()] == [["JOIN"], ["JOIN"]]
+    [asked] = {body["clientSetId"] for name in world.selected() for body in world.clients[name].bodies}
+    assert uri.endswith(f"/{asked}")
+    assert (await world.call("GET", uri))[1]["reqNum"] == 2
+
+
+async def test_all_where_no_number_is_wanted(world: World) -> None:
+    """Whoever fulfils the criteria is selected, also when it comes later."""
+    await world.add("ue-1")
+    await world.subscribe()
+    await world.until_selected("ue-1")
+    await world.add("ue-2")
+    await world.add("ue-of-another-service", service="other")
+    await world.until_selected("ue-1", "ue-2")
+    assert world.told("ue-1") == ["JOIN"]
+
+
+async def test_a_client_that_leaves_is_replaced(world: World) -> None:
+    """Its deregistration is enough; the VAL server hears who came in its place."""
+    await world.add("ue-1")
+    await world.subscribe(reqNum=1)
+    await world.until_selected("ue-1")
+    await world.add("ue-2")
+    assert (await world.call("DELETE", world.registrations["ue-1"]))[0] == 204
+    await world.until_selected("ue-2")
+    assert world.reports()[-1] == ("ue-1", "ue-2")
+    await eventually(lambda: world.told("ue-1") == ["JOIN", "DEPART"])
+
+
+async def test_a_client_that_no_longer_fulfils_the_criteria(world: World) -> None:
+    """What it states anew counts at once; one that states the same stays."""
+    await world.add("ue-1")
+    await world.subscribe(reqNum=1)
+    await world.until_selected("ue-1")
+    await world.add("ue-2")
+    await world.change("ue-1")
+    await world.change("ue-1", aimlOperations=["MODEL_INFERENCE"])
+    await world.until_selected("ue-2")
+    assert world.reports() == [("", "ue-1"), ("ue-1", "ue-2")]
+
+
+async def test_a_registration_that_expires(world: World) -> None:
+    """Nobody says anything, and yet it is replaced."""
+    await world.add("ue-1")
+    await world.change("ue-1")
+    await world.subscribe(reqNum=1)
+    await world.until_selected("ue-1")
+    await world.add("ue-2")
+    world.clock.advance(3601)
+    await world.until_selected("ue-2")
+
+
+async def test_hours_that_end(world: World) -> None:
+    """A client that is available for the first hour of each day gives its place to one that always is."""
+    await world.add("ue-1", availTimeSchedCfgs=[{"timeOfDayStart": "00:00:00Z", "timeOfDayEnd": "01:00:00Z"}])
+    await world.subscribe(reqNum=1)
+    await world.until_selected("ue-1")
+    await world.add("ue-2")
+    world.clock.advance(3601)
+    await world.until_selected("ue-2")
+
+
+async def test_hours_that_begin(world: World) -> None:
+    """Where clients are missing, one whose hours begin is found."""
+    await world.add(
+        "ue-1", unavblTimeSchedCfgs=[{"timeOfDayStart": "00:00:00Z", "timeOfDayEnd": "00:30:00Z"}]
+    )
+    await world.subscribe(reqNum=2)
+    await world.add("ue-2")
+    await world.until_selected("ue-2")
+    world.clock.advance(1900)
+    await world.until_selected("ue-1", "ue-2")
+
+
+async def test_an_update_counts_at_once(world: World) -> None:
+    """Fewer clients, others, and another address for the news."""
+    for name in ("ue-1", "ue-2"):
+        await world.add(name)
+    await world.add("ue-3", service="other")
+    uri = await world.subscribe(reqNum=2)
+    await world.until_selected("ue-1", "ue-2")
+    status, body, _ = await world.call("PATCH", uri, {"reqNum": 1})
+    assert (status, body["reqNum"]) == (200, 1)
+    await eventually(lambda: len(world.selected()) == 1)
+    [left] = {"ue-1", "ue-2"} - world.selected()
+    assert world.reports()[-1] == (left, "")
+    await eventually(lambda: world.told(left) == ["JOIN", "DEPART"])
+    async with Listener() as elsewhere:
+        other = {"selCriteria": criteria(serviceReq={"valServId": "other"}), "notifUri": elsewhere.url()}
+        assert (await world.call("PUT", uri, other))[:2] == (200, other)
+        await eventually(lambda: elsewhere.bodies)
+        [report] = elsewhere.bodies[0]["reports"]
+        assert report["selected"] == "ue-3"
+
+
+async def test_unsubscribing_ends_it(world: World) -> None:
+    """The clients depart, nothing more is told, and the resource is gone."""
+    await world.add("ue-1")
+    uri = await world.subscribe(reqNum=2)
+    await world.until_selected("ue-1")
+    assert (await world.call("DELETE", uri))[0] == 204
+    assert world.told("ue-1") == ["JOIN", "DEPART"]
+    for method, body in (("GET", None), ("DELETE", None), ("PATCH", {"reqNum": 3})):
+        assert (await world.call(method, uri, body))[0] == 404
+    again = await world.subscribe(reqNum=2)
+    await world.add("ue-2")
+    await eventually(lambda: "ue-2" in world.selected())
+    assert {body["clientSetId"] for body in world.clients["ue-2"].bodies} == {again.rpartition("/")[2]}
+
+
+async def test_a_subscription_that_expires(world: World) -> None:
+    """From its end on it is gone, and its clients depart."""
+    await world.add("ue-1")
+    uri = await world.subscribe(reqNum=1, expTime=to_wire(START + timedelta(minutes=10)))
+    await world.until_selected("ue-1")
+    world.clock.advance(601)
+    assert (await world.call("GET", uri))[0] == 404
+    await world.add("ue-2")  # which wakes the watch
+    await eventually(lambda: world.told("ue-1") == ["JOIN", "DEPART"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"reqNum": 0}, "/reqNum"),
+        ({"reqNum": 10**6}, "/reqNum"),
+        ({"expTime": to_wire(START)}, "/expTime"),
+        ({"notifUri": "ftp://val.example/"}, "/notifUri"),
+        ({"selCriteria": {}}, "/selCriteria/serviceReq"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_by_name(world: World, wrong: Json, param: str) -> None:
+    """And nothing is watched."""
+    body = {"selCriteria": criteria(), "notifUri": world.val.url(), **wrong}
+    status, problem, _ = await world.call("POST", SUBSCRIPTIONS, body)
+    assert status == 400
+    assert param in {one["param"] for one in problem["invalidParams"]}
+
+
+async def test_an_event_costs_what_it_concerns(
+    world: World, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among 10,000 subscriptions to other services, a client that comes is compared with the criteria of one."""
+    store = Subscriptions(database, Outbox(database))
+    far = {"topics": [], "due": NEVER, "claimed": START}
+    others = [
+        {
+            "_id": f"s-{number}", "kind": "selection", "owner": "val", "body": {}, "expires": NEVER, "state": {},
+            "notified": 0, "version": 0, "marks": 0, **far, "topics": [f"svc:service-{number}"],
+        }
+        for number in range(10_000)
+    ]  # fmt: skip
+    await database["subscriptions"].insert_many(others)
+    compared: list[Any] = []
+    for module in (client_discovery, selection_subscriptions):
+        plain = module.matches
+
+        async def counted(wanted: Any, registration: Any, *rest: Any, plain: Any = plain) -> Any:
+            compared.append((wanted["serviceReq"]["valServId"], registration["_id"]))
+            return await plain(wanted, registration, *rest)
+
+        monkeypatch.setattr(module, "matches", counted)
+    await world.subscribe(reqNum=2)
+    await world.add("ue-1")
+    await world.until_selected("ue-1")
+    assert 1 <= len(compared) <= 3
+    assert await store.concern(["svc:nobody"], START) == 0
+
+
+async def test_what_comes_while_it_is_looked_at(database: Database) -> None:
+    """An event in between has it looked at once more; a change of the resource makes the look void."""
+    await database.ensure_indexes({})
+    store = Subscriptions(database, Outbox(database))
+    await store.add(Subscription("s", "selection", "val", {"notifUri": "http://val/"}, NEVER, {}), START)
+    [first] = await store.claim(START, START + timedelta(minutes=1), 5)
+    assert await store.claim(START, START + timedelta(minutes=1), 5) == []
+    looked = selection_subscriptions.Looked({"selected": ["a"]}, ["client:a"], NEVER, {"reports": []})
+    assert await store.save(first, looked, START)
+    assert await store.claim(START, START, 5) == []
+    assert await store.concern(["client:a", "svc:x"], START) == 1
+    [second] = await store.claim(START, START + timedelta(minutes=1), 5)
+    assert await store.concern(["client:a"], START) == 1
+    assert await store.save(second, looked, START)
+    [third] = await store.claim(START, START + timedelta(minutes=1), 5)
+    assert await store.replace(third, {"notifUri": "http://other/"}, NEVER, START)
+    assert not await store.save(third, looked, START)
+    assert await database["outbox"].count_documents({}) == 2

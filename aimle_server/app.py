@@ -214,7 +214,7 @@ class _Server:
                 _new_id,
                 _lifetimes(self.settings),
                 self.outbound.policy.check,
-                self.watch.wake,
+                self.watch.happened,
             ),
             discovery=discovery,
             selection=ClientSelection(

@@ -20,7 +20,7 @@ Events = Callable[[datetime, datetime], Awaitable[Sequence[Happened]]]
 
 
 class Follower:
-    """Follows one kind of events while there are subscriptions.
+    """Follows one kind of events.
 
     Args:
         name: of the kind.
@@ -38,18 +38,20 @@ class Follower:
         self._holder = holder
         self._seen: datetime | None = None  # None: somebody else follows, or nobody
         self._written: datetime | None = None
-        self._nobody = False
+        self._resting = False
         self._known: set[tuple[str, datetime]] = set()
 
     async def follow(self, now: datetime) -> None:
         """Mark what is concerned by what has happened up to now."""
-        if await self._subscriptions.exist():
-            self._nobody = False
-            if await self._follows(now):
-                await self._mark(now)
-        elif not self._nobody:
+        self._resting = False
+        if await self._follows(now):
+            await self._mark(now)
+
+    async def rest(self, now: datetime) -> None:
+        """There are no subscriptions: nobody has to follow."""
+        if not self._resting:
             await self._positions.remove(self._name, self._holder, now)
-            self._seen, self._written, self._nobody = None, None, True
+            self._seen, self._written, self._resting = None, None, True
 
     async def _follows(self, now: datetime) -> bool:
         """Whether it is this process that follows; it says so three times in a lease."""

@@ -18,6 +18,9 @@ _log = logging.getLogger("aimle.watch")
 LOOK_SECONDS = 1.0
 """Between two looks when nothing wakes the watch: other processes write too."""
 
+GATHER_SECONDS = 0.02
+"""What happens at about the same time is looked at together."""
+
 AT_ONCE = 16
 """Subscriptions that one process looks at at the same time."""
 
@@ -68,6 +71,7 @@ class Watch:
         self._clock = clock
         self._notify = notify
         self._woken = asyncio.Event()
+        self._wanted = False
         self._looking: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -83,8 +87,13 @@ class Watch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake(self) -> None:
-        """Something has happened in this process."""
+        """This process has written a subscription."""
         self._woken.set()
+
+    def happened(self) -> None:
+        """This process has written something that subscriptions may be about; often nobody wants to know."""
+        if self._wanted:
+            self._woken.set()
 
     async def _run(self) -> None:
         while True:
@@ -94,9 +103,10 @@ class Watch:
 
     async def _round(self) -> None:
         now = self._clock.now()
+        self._wanted = await self._subscriptions.exist()
         for follower in self._followers:
-            await follower.follow(now)
-        if (free := AT_ONCE - len(self._looking)) > 0:
+            await (follower.follow(now) if self._wanted else follower.rest(now))
+        if self._wanted and (free := AT_ONCE - len(self._looking)) > 0:
             for subscription in await self._subscriptions.claim(now, now + self._longest, free):
                 self._begin(subscription)
 
@@ -126,6 +136,7 @@ class Watch:
         finally:
             for task in waits:
                 task.cancel()
+        await asyncio.sleep(GATHER_SECONDS)
 
     async def _guard(self, work: Callable[[], Awaitable[None]], what: str) -> None:
         """What breaks is done again when its claim has run out; the reason is for the log."""

@@ -144,19 +144,25 @@ def _minimum(request: Wire, wanted: int) -> int:
 
 def _body_maker(requester_id: str, set_id: str, request: Wire) -> MakeBody:
     """What the clients are asked to join for: the criteria, or what they themselves offer."""
-    criteria = request.get("selCriteria")
+    if "selCriteria" in request:
+        return by_criteria(requester_id, set_id, request["selCriteria"])
 
     def make_body(candidate: Candidate, part: str) -> Wire:
-        if criteria is None:
-            service = {"valServId": request.get("valSvcId", candidate.services[0])}
-            operations = candidate.profile["aimlOperations"]
-            return participation_request(
-                requester_id=requester_id,
-                client_set_id=set_id,
-                part=part,
-                operations=operations,
-                service=service,
-            )
+        return participation_request(
+            requester_id=requester_id,
+            client_set_id=set_id,
+            part=part,
+            operations=candidate.profile["aimlOperations"],
+            service={"valServId": request.get("valSvcId", candidate.services[0])},
+        )
+
+    return make_body
+
+
+def by_criteria(requester_id: str, set_id: str, criteria: Wire) -> MakeBody:
+    """Asks clients for what ClientDiscCriteria ask for."""
+
+    def make_body(_: Candidate, part: str) -> Wire:
         return participation_request(
             requester_id=requester_id,
             client_set_id=set_id,

@@ -14,16 +14,15 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
-from aimle_server.procedures import availability, enumerations
+from aimle_server.procedures import availability
 from aimle_server.procedures.client_discovery import MAX_CLIENTS, ClientDiscovery
 from aimle_server.procedures.client_participation import (
     AimleClients,
     MakeBody,
     depart,
     gather_participants,
-    participation_request,
 )
-from aimle_server.procedures.enumerations import registered
+from aimle_server.procedures.client_selection import by_criteria
 from aimle_server.procedures.external import External
 from aimle_server.procedures.matching import Candidate, criteria_tags, matches
 from ml_repository.registrations import Registrations, client_topic
@@ -212,17 +211,4 @@ def _known(client: str, uri: str) -> Candidate:
 
 
 def _body_maker(subscription: Subscription) -> MakeBody:
-    criteria = subscription.body["selCriteria"]
-
-    def make_body(_: Candidate, part: str) -> Wire:
-        return participation_request(
-            requester_id=subscription.owner,
-            client_set_id=subscription.id,
-            part=part,
-            operations=[registered(enumerations.OPERATION, value) for value in criteria["aimlOpers"]],
-            service=criteria["serviceReq"],
-            dataset=criteria.get("datasetReq"),
-            schedules=criteria["clientAppCap"].get("avail", ()),
-        )
-
-    return make_body
+    return by_criteria(subscription.owner, subscription.id, subscription.body["selCriteria"])

@@ -246,6 +246,7 @@ class _Server:
                 training,
                 self.engine.wait,
                 self.settings.update.wait,
+                self.clock,
             ),
             operations=ServiceOperations(
                 registrations,

@@ -21,7 +21,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
     COLLECTION: [
         IndexModel([("_open", ASCENDING), ("_lease_until", ASCENDING)]),
         IndexModel([("owner", ASCENDING), ("output_model_id", ASCENDING)]),
-        IndexModel([("owner", ASCENDING), ("model_id", ASCENDING), ("_open", ASCENDING)]),
+        IndexModel([("owner", ASCENDING), ("model_id", ASCENDING), ("_created", DESCENDING)]),
         IndexModel([("owner", ASCENDING), ("_created", DESCENDING)]),
         IndexModel([("_keys", ASCENDING)]),
     ],
@@ -91,9 +91,11 @@ class Trainings:
         """The owner's training that made this model."""
         return await self._collection.find_one({"owner": owner, "output_model_id": model_id})
 
-    async def running(self, owner: str, model_id: str) -> Document | None:
-        """A training of the owner's that begins with this model and has not ended."""
-        return await self._collection.find_one({"owner": owner, "model_id": model_id, "_open": True})
+    async def latest(self, owner: str, model_id: str) -> Document | None:
+        """The owner's latest training that begins with this model."""
+        return await self._collection.find_one(
+            {"owner": owner, "model_id": model_id}, sort=[("_created", DESCENDING)]
+        )
 
     async def save(self, document: Document, version: int, holder: str, messages: Sequence[Message]) -> None:
         """Write the training and the notifications it causes, both or neither; doing it again changes nothing.

@@ -2,7 +2,8 @@
 
 A model that can replace it is answered at once. Otherwise the training that made it is run again, from it; the
 answer waits for that a while and else says when to come back. A model that this server did not train and that
-nothing can replace is not updated, and the answer says so; nor is one whose retraining brought nothing better.
+nothing can replace is not updated, and the answer says so; nor is one whose retraining failed, or brought nothing
+better, a short while ago.
 
 Anybody can store a model that says it comes from another one. Only the caller's own word and that of the
 model's owner count, so that nobody can foist a model on the consumers of somebody else's.
@@ -11,6 +12,7 @@ model's owner count, so that nobody can foist a model on the consumers of somebo
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from aimle_server.hfl.training import Training
@@ -22,10 +24,14 @@ from ml_repository.model_record import TRAINED, StoredModel
 from ml_repository.models import Models
 from ml_repository.trainings import Trainings
 from sbi.auth import Caller
+from sbi.clock import Clock
 from sbi.errors import Conflict, Unavailable
 
 RETRY_AFTER = 30
 """Seconds after which a consumer may ask again for a model that is being retrained."""
+
+AGAIN = timedelta(minutes=10)
+"""A retraining that came to nothing is not repeated for so long, however often somebody asks."""
 
 
 class ModelUpdate:
@@ -44,7 +50,9 @@ class ModelUpdate:
         training: ModelTraining,
         wait_for: Callable[[str, float], Awaitable[None]],
         wait: float,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._models = models
         self._discovery = discovery
         self._trainings = trainings
@@ -90,10 +98,10 @@ class ModelUpdate:
         return max(better, key=lambda model: (accuracy_of(model) or 0.0, model.stored), default=None)
 
     async def _retraining(self, caller: Caller, degraded: StoredModel) -> str:
-        """The id of the training that makes a replacement, begun now if it is not running yet."""
-        running = await self._trainings.running(caller.subject, degraded.id)
-        if running:
-            return str(running["_id"])
+        """The id of the training that makes a replacement, or was to; begun now if there has been none of late."""
+        latest = await self._trainings.latest(caller.subject, degraded.id)
+        if latest and (latest["_open"] or self._clock.now() - latest["_created"] < AGAIN):
+            return str(latest["_id"])
         made = await self._trainings.made(caller.subject, degraded.id)
         if made is None:
             raise Conflict(

@@ -128,7 +128,7 @@ class Subscriptions:
 
     async def exist(self) -> bool:
         """Whether there is any."""
-        return await self._documents.find_one({}, {"_id": True}) is not None
+        return await self._documents.find_one({"due": {"$gt": _NOBODY}}, {"_id": True}) is not None
 
     async def concern(self, topics: Sequence[str], now: datetime) -> int:
         """An event has these topics: have the subscriptions that it concerns looked at; how many those are."""

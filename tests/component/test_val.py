@@ -101,7 +101,8 @@ async def test_a_task_is_started_and_stopped_at_clients(server: RunningServer, v
         started = await val.start_operation(clients=["ue-1"], info=info, stop_when=[StopWhen(accuracy=90)])
         assert started.mode == "START"
         assert started.task_id
-        assert client.status.operations == (started.task_id,)
+        [operation] = client.status.operations
+        assert operation.startswith(f"{started.task_id}.")
         for _ in range(2):
             stopped = await val.stop_operation(clients=["ue-1"], task_id=started.task_id)
             assert (stopped.mode, stopped.task_id) == ("STOP", started.task_id)

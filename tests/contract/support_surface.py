@@ -70,13 +70,13 @@ class Endpoint:
 
     def _own(self, variable: str) -> str:
         own = f"{self.api.scope}/{variable}"
-        return own if own in _MAKERS else variable
+        return own if own in MAKERS else variable
 
 
 ENDPOINTS = [Endpoint(api, operation) for api in (*SERVED_APIS, *CLIENT_APIS) for operation in api.operations]
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.operation.body is not None]
-_MAKERS = {
+MAKERS = {
     "registrationId": "RegAimleClient",
     "storageId": "CreateMLModelsStorage",
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
@@ -209,8 +209,8 @@ class World:
 
     async def fresh(self, variable: str) -> str:
         """A new resource of OWNER for a variable of a path: its id."""
-        if variable in _MAKERS:
-            answer = await self.example(BY_NAME[_MAKERS[variable]])
+        if variable in MAKERS:
+            answer = await self.example(BY_NAME[MAKERS[variable]])
             assert answer.status == 201, answer
             made: str = answer.headers["Location"].rpartition("/")[2]
             self._registered[made] = answer.body.get("regData", {}).get("aimleClientId")

@@ -25,6 +25,7 @@ from tests.contract.support_surface import (
     BY_NAME,
     CRITERIA,
     ENDPOINTS,
+    MAKERS,
     OWNER,
     STRANGER,
     WITH_BODY,
@@ -118,9 +119,15 @@ OF_ONE = {
         for endpoint in ENDPOINTS
         if endpoint.variables == [variable] and not endpoint.operation.capability
     ]
-    for variable in ("registrationId", "storageId", "subscriptionId", "mlModelId", "trainingId")
+    for variable in (*MAKERS, "mlModelId", "trainingId")
 }
-REMOVING = {"DelAimleClientReg", "DeleteIndMLModelsStorage", "DeleteHFLTraningSubs"}
+REMOVING = {
+    "DelAimleClientReg",
+    "DeleteIndMLModelsStorage",
+    "DeleteHFLTraningSubs",
+    "UnsubscribeAimleClSelSubscription",
+    "UnsubscribeAimleMLModelRetrievalSubscription",
+}
 OF_THE_CALLER = {"PutTrainingProfile"}
 """Stored for whoever calls, for whatever model: not a resource of the model's owner."""
 

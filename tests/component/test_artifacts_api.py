@@ -101,15 +101,16 @@ async def test_an_upload_goes_on_where_it_was_cut(repo: Repository) -> None:
     with pytest.raises((aiohttp.ClientError, ConnectionResetError)):
         await repo.put_bytes("m1", cut(), headers={"Content-Length": str(len(content))})
     assert (await repo.get_bytes("m1"))[0] == 404
-    offset = await eventually(lambda: arrived(repo, "m1"))
+    wrong = {"Content-Range": f"bytes {half + 1}-{len(content) - 1}/{len(content)}"}
+    status, answer, _ = await repo.put_bytes("m1", content[half + 1 :], headers=wrong)
+    offset = int(answer["Upload-Offset"])
+    assert status == 416
     assert 0 < offset <= half
+    assert await arrived(repo, "m1") == offset
     headers = {
         "Content-Range": f"bytes {offset}-{len(content) - 1}/{len(content)}",
         "Repr-Digest": digest(content),
     }
-    wrong = {"Content-Range": f"bytes {offset + 1}-{len(content) - 1}/{len(content)}"}
-    status, answer, _ = await repo.put_bytes("m1", content[offset + 1 :], headers=wrong)
-    assert (status, answer["Upload-Offset"]) == (416, str(offset))
     assert (await repo.put_bytes("m1", content[offset:], headers=headers))[0] == 204
     assert await repo.get_bytes("m1") == (200, content)
 

@@ -6,12 +6,22 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from ml_repository import database as connection
-from ml_repository import discards, models, oauth_clients, outbox, registrations, storages, trainings
+from ml_repository import (
+    discards,
+    fl_members,
+    models,
+    oauth_clients,
+    outbox,
+    registrations,
+    storages,
+    trainings,
+)
 from ml_repository.artifacts import INDEXES as ARTIFACT_INDEXES
 from ml_repository.artifacts import Artifacts
 from ml_repository.client_sets import ClientSets
 from ml_repository.database import Database
 from ml_repository.discards import Discards
+from ml_repository.fl_members import FLMembers
 from ml_repository.models import Models
 from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
@@ -24,6 +34,7 @@ INDEXES = {
     **ARTIFACT_INDEXES,
     **connection.INDEXES,
     **discards.INDEXES,
+    **fl_members.INDEXES,
     **models.INDEXES,
     **oauth_clients.INDEXES,
     **outbox.INDEXES,
@@ -44,6 +55,7 @@ class Repository:
     artifacts: Artifacts
     client_sets: ClientSets
     discards: Discards
+    fl_members: FLMembers
     models: Models
     oauth_clients: OAuthClients
     outbox: Outbox
@@ -69,6 +81,7 @@ class Repository:
             artifacts=artifacts,
             client_sets=ClientSets(database),
             discards=discarded,
+            fl_members=FLMembers(database),
             models=Models(database, discarded, clock),
             oauth_clients=OAuthClients(database),
             outbox=messages,
@@ -81,5 +94,6 @@ class Repository:
     async def remove_expired(self, now: datetime) -> None:
         """Clean up what reading no longer shows."""
         await self.registrations.remove_expired(now)
+        await self.fl_members.remove_expired(now)
         await self.models.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

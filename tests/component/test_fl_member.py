@@ -233,17 +233,22 @@ async def test_a_member_counts_from_its_start_to_its_end(
     http: Client, database: Database, clock: ManualClock
 ) -> None:
     """Its owner reads it before; it is found from its start on; at its end it is gone, though nobody cleaned up."""
-    member = fl_mbr(timeValidity=valid(1, 2))
+    member = fl_mbr(timeValidity=valid(1, 2), supMlModelId=["m"])
     path = await register(http, member)
+
+    async def seen() -> list[set[str]]:
+        return [await found(database, clock, role="FL_CLIENT"), await found(database, clock, model="m")]
+
     clock.advance(3599)
     assert await call(http, "GET", path) == (200, member)
-    assert await found(database, clock, role="FL_CLIENT") == set()
+    assert (await call(http, "POST", SERVER, fl_mbr(), BOB))[0] == 403
+    assert await seen() == [set(), set()]
     clock.advance(1)
-    assert await found(database, clock, role="FL_CLIENT") == {"val-1"}
+    assert await seen() == [{"val-1"}, {"val-1"}]
     clock.advance(3599)
     assert await call(http, "PUT", path, member) == (200, member)
     clock.advance(1)
-    assert await found(database, clock, role="FL_CLIENT") == set()
+    assert await seen() == [set(), set()]
     patch = {"flMbrId": "val-1", "timeValidity": valid(2, 3)}
     for method, body in (("GET", None), ("PUT", fl_mbr()), ("PATCH", patch), ("DELETE", None)):
         assert (await call(http, method, path, body))[0] == 404

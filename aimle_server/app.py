@@ -49,7 +49,8 @@ from aimle_server.watch.follower import Follower
 from aimle_server.watch.looks import Watch
 from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
-from ml_repository.keys import MODEL_ARTIFACTS, MODEL_DISCOVERY, MODEL_MANAGEMENT, MODEL_SPOOL
+from ml_repository.fl_member_registration import FLMemberRegistration
+from ml_repository.keys import FL_MEMBERS, MODEL_ARTIFACTS, MODEL_DISCOVERY, MODEL_MANAGEMENT, MODEL_SPOOL
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.model_management import ModelManagement
@@ -166,6 +167,7 @@ class _Server:
         )
         app[PUBLIC_URL] = self.settings.server.public_url
         app[AUTHENTICATOR] = self.access.authenticator
+        app[FL_MEMBERS] = FLMemberRegistration(self.repository.fl_members, self.clock, _new_id)
         app[MODEL_MANAGEMENT] = ModelManagement(self.repository.storages, **self._names())
         app[MODEL_DISCOVERY] = self.discovery
         app[MODEL_ARTIFACTS] = self.artifacts

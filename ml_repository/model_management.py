@@ -17,7 +17,7 @@ from schemas.base import merge_patch
 from schemas.common import NO_FEATURES
 from schemas.model_management import MLModelsStorage
 
-_RESERVED = frozenset({"", ANY, ".", ".."})
+RESERVED = frozenset({"", ANY, ".", ".."})
 """Not mlModelIds: the wildcard of filters, and what cannot be a segment of a path."""
 
 _RESTRICTIONS = ("valServerIds", "valClientIds", "timePeriod", "location")
@@ -175,7 +175,7 @@ def _problems(model: Mapping[str, Any]) -> dict[str, str]:
     trained = phase.get("phase") in TRAINED
     restricted = access.get("accessReq") == "RESTRICTED"
     checks = {
-        "mlModelId": (model["mlModelId"] not in _RESERVED, "not an identifier of a model"),
+        "mlModelId": (model["mlModelId"] not in RESERVED, "not an identifier of a model"),
         "customDomain": (
             "customDomain" not in model or model.get("domain") == "CUSTOM",
             "only with domain CUSTOM",

@@ -8,6 +8,7 @@ from typing import Self
 from ml_repository import database as connection
 from ml_repository import (
     discards,
+    fl_members,
     models,
     oauth_clients,
     outbox,
@@ -21,6 +22,7 @@ from ml_repository.artifacts import Artifacts
 from ml_repository.client_sets import ClientSets
 from ml_repository.database import Database
 from ml_repository.discards import Discards
+from ml_repository.fl_members import FLMembers
 from ml_repository.models import Models
 from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
@@ -34,6 +36,7 @@ INDEXES = {
     **ARTIFACT_INDEXES,
     **connection.INDEXES,
     **discards.INDEXES,
+    **fl_members.INDEXES,
     **models.INDEXES,
     **oauth_clients.INDEXES,
     **outbox.INDEXES,
@@ -55,6 +58,7 @@ class Repository:
     artifacts: Artifacts
     client_sets: ClientSets
     discards: Discards
+    fl_members: FLMembers
     models: Models
     oauth_clients: OAuthClients
     outbox: Outbox
@@ -82,6 +86,7 @@ class Repository:
             artifacts=artifacts,
             client_sets=ClientSets(database),
             discards=discarded,
+            fl_members=FLMembers(database),
             models=Models(database, discarded, clock),
             oauth_clients=OAuthClients(database),
             outbox=messages,
@@ -97,5 +102,6 @@ class Repository:
         """Clean up what reading no longer shows."""
         # Whoever watches clients is to see first that they have gone.
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
+        await self.fl_members.remove_expired(now)
         await self.models.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

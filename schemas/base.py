@@ -32,11 +32,12 @@ class Schema(marshmallow.Schema):
 
         unknown = EXCLUDE
 
-    @validates_schema
-    def _check_rules(self, data: Mapping[str, Any], **_: Any) -> None:
-        if self.any_of and not any(name in data for name in self.any_of):
+    @validates_schema(pass_original=True)
+    def _check_rules(self, data: Json, original: Mapping[str, Any], **_: Any) -> None:
+        """Of what was sent: an attribute that a patch removes with null is one that it names."""
+        if self.any_of and not any(name in original for name in self.any_of):
             raise _rule_error("at least one", self.any_of)
-        if self.one_of and sum(name in data for name in self.one_of) != 1:
+        if self.one_of and sum(name in original for name in self.one_of) != 1:
             raise _rule_error("exactly one", self.one_of)
 
 
@@ -138,7 +139,7 @@ class OpenEnum(Text):
 
 
 class Choice(Text):
-    """A closed enumeration; for our own APIs, the standard's are open."""
+    """A closed enumeration; for our own APIs, nearly all of the standard's are open."""
 
     def __init__(self, *values: str, **kwargs: Any) -> None:
         super().__init__(validate=validate.OneOf(values), **kwargs)
@@ -235,24 +236,28 @@ class Map(fields.Dict):
 
 
 class Union(fields.Field[Json]):
-    """An object of one of several types, told apart by the value of one attribute.
+    """An object of one of several types, told apart by the value of one attribute, or by a `type_of` of its own.
 
     Attributes:
-        discriminator: the attribute's name.
-        types: its values and the schemas they stand for.
+        discriminator: the attribute's name; empty: there is none.
+        types: its values and the schemas they stand for; without a discriminator, names of the types.
     """
 
-    discriminator: ClassVar[str]
+    discriminator: ClassVar[str] = ""
     types: ClassVar[Mapping[str, type[Schema]]]
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Json:
         if not isinstance(value, dict):
             raise ValidationError("Not a valid mapping type.")
+        loaded: Json = _instance(self.type_of(value)).load(value)
+        return loaded
+
+    def type_of(self, value: Json) -> type[Schema]:
+        """The type that an object is of, or is meant to be; raises ValidationError where that cannot be told."""
         kind = value.get(self.discriminator)
         if not isinstance(kind, str) or kind not in self.types:
             raise ValidationError({self.discriminator: [f"must be one of {', '.join(self.types)}"]})
-        loaded: Json = _instance(self.types[kind]).load(value)
-        return loaded
+        return self.types[kind]
 
 
 @cache

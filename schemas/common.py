@@ -16,6 +16,7 @@ from schemas.base import Array, Integer, Number, OpenEnum, Schema, Text, array_o
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+_IPV6_GROUP = re.compile(r"0?|[1-9a-f][0-9a-f]{0,3}")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:(?![\"<>\\^`{|}])[!-~])+")
 
 
@@ -81,6 +82,27 @@ class Ipv6Addr(Text):
                 raise AddressValueError("a zone means nothing elsewhere")
         except AddressValueError as error:
             raise ValidationError("not an IPv6 address") from error
+
+
+class NetworkIpv4Addr(Text):
+    """An IPv4 address, TS 29.571's type, whose document has the pattern."""
+
+    pattern = (
+        r"^(([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])\.){3}"
+        r"([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$"
+    )
+
+
+class NetworkIpv6Addr(Ipv6Addr):
+    """An IPv6 address, TS 29.571's type: as RFC 5952 writes it, with no IPv4 address at its end."""
+
+    pattern = r"^((([^:]+:){7}([^:]+))|((([^:]+:)*[^:]+)?::(([^:]+:)*[^:]+)?))$"
+
+    def check(self, text: str) -> None:
+        """Refuse anything else; the document's other pattern is this one of each group."""
+        super().check(text)
+        if not all(_IPV6_GROUP.fullmatch(group) for group in text.split(":")):
+            raise ValidationError("not in lower case without leading zeros")
 
 
 class UndeclaredBytes(Text):
@@ -155,6 +177,12 @@ class Percentage(Integer):
     """0 to 100."""
 
     bounds = (0, 100)
+
+
+class Port(Integer):
+    """A port of an IP address."""
+
+    bounds = (0, 65535)
 
 
 class DayOfWeek(Integer):
@@ -240,6 +268,16 @@ class EndPoint(Schema):
     ipv4Addrs = Array(Ipv4Addr())
     ipv6Addrs = Array(Ipv6Addr())
     uri = Uri()
+
+
+class ValUeAddrInfo(Schema):
+    """Where a VAL UE is reached: one address (TS 29.549, SS_NetworkResourceAdaptation)."""
+
+    one_of = ("valUeIpv4Addr", "valUeIpv6Addr")
+
+    valUeIpv4Addr = NetworkIpv4Addr()
+    valUeIpv6Addr = NetworkIpv6Addr()
+    port = Port()
 
 
 class ValTargetUe(Schema):

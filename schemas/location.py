@@ -3,7 +3,20 @@
 A geographic area is a JSON object whose `shape` says which of seven types it is (TS 23.032).
 """
 
-from schemas.base import Array, Integer, Number, OpenEnum, Schema, Text, Union, array_of, nested
+from schemas.base import (
+    Array,
+    Choice,
+    Integer,
+    Json,
+    Number,
+    OpenEnum,
+    Schema,
+    Text,
+    Union,
+    array_of,
+    nested,
+    texts,
+)
 from schemas.network import Ecgi, Ncgi, NetworkAreaInfo, PlmnIdNid, Tai
 
 
@@ -202,6 +215,88 @@ class CivicAddress(Schema):
     usageRules = Text()
     method = Text()
     providedBy = Text()
+
+
+class HorizontalSpeed(Number):
+    """Kilometres per hour."""
+
+    bounds = (0, 2047)
+    format = "float"
+
+
+class VerticalSpeed(Number):
+    """Kilometres per hour."""
+
+    bounds = (0, 255)
+    format = "float"
+
+
+class SpeedUncertainty(Number):
+    """Kilometres per hour."""
+
+    bounds = (0, 255)
+    format = "float"
+
+
+class HorizontalVelocity(Schema):
+    """How fast, and where to: degrees clockwise from north."""
+
+    hSpeed = HorizontalSpeed(required=True)
+    bearing = Angle(required=True)
+
+
+class HorizontalWithVerticalVelocity(HorizontalVelocity):
+    """The same, and how fast up or down."""
+
+    vSpeed = VerticalSpeed(required=True)
+    vDirection = Choice("UPWARD", "DOWNWARD", required=True)
+
+
+class HorizontalVelocityWithUncertainty(HorizontalVelocity):
+    """How fast on the ground, not certain."""
+
+    hUncertainty = SpeedUncertainty(required=True)
+
+
+class HorizontalWithVerticalVelocityAndUncertainty(HorizontalWithVerticalVelocity):
+    """How fast on the ground and up or down, neither certain."""
+
+    hUncertainty = SpeedUncertainty(required=True)
+    vUncertainty = SpeedUncertainty(required=True)
+
+
+class VelocityEstimate(Union):
+    """A velocity (TS 29.572): of the smallest type that has all the attributes which are given."""
+
+    types = {
+        each.__name__: each
+        for each in (
+            HorizontalVelocity,
+            HorizontalWithVerticalVelocity,
+            HorizontalVelocityWithUncertainty,
+            HorizontalWithVerticalVelocityAndUncertainty,
+        )
+    }
+
+    def type_of(self, value: Json) -> type[Schema]:
+        """By what is given: what is missing for that type is then an error."""
+        uncertain = value.keys() & {"hUncertainty", "vUncertainty"}
+        if value.keys() & {"vSpeed", "vDirection", "vUncertainty"}:
+            return (
+                HorizontalWithVerticalVelocityAndUncertainty if uncertain else HorizontalWithVerticalVelocity
+            )
+        return HorizontalVelocityWithUncertainty if uncertain else HorizontalVelocity
+
+
+class LocationArea(Schema):
+    """Where: areas, addresses, or places of the network by their identities (TS 29.122)."""
+
+    cellIds = texts()
+    enodeBIds = texts()
+    routingAreaIds = texts()
+    trackingAreaIds = texts()
+    geographicAreas = Array(GeographicArea())
+    civicAddresses = array_of(CivicAddress)
 
 
 class LocationArea5G(Schema):

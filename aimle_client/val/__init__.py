@@ -15,19 +15,27 @@
             print(event.percentage, event.metrics)
         parameters = await val.download_model(event.output_model_id)
 
-One module per group of operations (`clients`, `trainings`, `subscriptions`, `models`, `storages`); `criteria` builds
-the large inputs, `values` has the rest. The large types of the standard are plain dicts in wire shape.
+One module per group of operations (`clients`, `trainings`, `subscriptions`, `models`, `storages`, `fl_members`);
+`criteria` builds the large inputs, `values` has the rest. The large types of the standard are plain dicts in wire
+shape.
 """
 
 from aimle_client.events import MemberChange, ModelsEvent, Replacement, SelectionEvent, TrainingEvent
 from aimle_client.http import ClientCredentials, RetryPolicy
-from aimle_client.val.criteria import ANY_MODEL, discovery_criteria, member_criteria, model_criteria
+from aimle_client.val.criteria import (
+    ANY_MODEL,
+    discovery_criteria,
+    fl_member,
+    member_criteria,
+    model_criteria,
+)
 from aimle_client.val.server import ValServer
 from aimle_client.val.subscriptions import ModelSubscription, SelectionSubscription
 from aimle_client.val.training import Training
 from aimle_client.val.values import (
     ClientSet,
     DiscoveredClients,
+    FLMember,
     Objective,
     OperationInfo,
     ParticipantStatus,
@@ -45,6 +53,7 @@ __all__ = [
     "ClientCredentials",
     "ClientSet",
     "DiscoveredClients",
+    "FLMember",
     "MemberChange",
     "ModelSubscription",
     "ModelsEvent",
@@ -66,6 +75,7 @@ __all__ = [
     "TrainingStatus",
     "ValServer",
     "discovery_criteria",
+    "fl_member",
     "member_criteria",
     "model_criteria",
 ]

@@ -1,7 +1,8 @@
-"""Builders of the large nested inputs: which clients, which members, which models. They return wire dicts.
+"""Builders of the large nested inputs: which clients, which members, which models, what an FL member is.
 
-Whatever a builder has no argument for can be added to its result under the wire's own name. They raise ValueError
-for a value that they do not list and for a number out of range, and TypeError for one text instead of a list.
+They return wire dicts. Whatever a builder has no argument for can be added to its result under the wire's own name.
+They raise ValueError for a value that they do not list and for a number out of range, and TypeError for one text
+instead of a list.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from aimle_client.val.values import Wire, given
 from sbi.clock import to_wire
 from schemas import client_discovery as disc
 from schemas.client_registration import MlApplicationType, ResourceUsageLevel
+from schemas.fl_member import SuppAimlRoleType
 from schemas.model_management import MLModelDomain, MLModelPhase, MLModelUsage
 
 ANY_MODEL = "*"
@@ -101,11 +103,46 @@ def member_criteria(
         learning: `mlAppType`: FEDERATED_LEARNING, TRANSFER_LEARNING, SPLIT_LEARNING; None: any capability.
         resources: `rsrcUsageLvl`: PREMIUM_, STANDARD_ or LIMITED_RESOURCE_USAGE.
     """
-    window = available and dict(zip(("startTime", "stopTime"), map(to_wire, available), strict=True))
     known("learning", learning, MlApplicationType)
     known("resources", resources, ResourceUsageLevel)
     capability = learning and {"mlAppType": learning, "rsrcUsageLvl": resources}
-    return given(clientLoc=location, clientAvailability=window, clientCapability=capability)
+    return given(clientLoc=location, clientAvailability=_window(available), clientCapability=capability)
+
+
+def fl_member(
+    member_id: str,
+    *,
+    group: str,
+    role: str = "FL_CLIENT",
+    resources: str = "STANDARD_RESOURCE_USAGE",
+    available: Sequence[Wire] = (),
+    models: Sequence[str] = (),
+    area: Wire | None = None,
+    valid: tuple[datetime, datetime] | None = None,
+) -> dict[str, Any]:
+    """FlMbr: who offers itself for federated learning, and how (TS 23.482 8.4).
+
+    Args:
+        member_id: `flMbrId`, whom others may select; one registration for each.
+        group: `flGroupId`, the FL group that it is for.
+        role: `suppAimlRole`: FL_CLIENT or FL_SERVER.
+        resources: `rsrcUsageLvl`: PREMIUM_, STANDARD_ or LIMITED_RESOURCE_USAGE.
+        available: ScheduledCommunicationTime at which it takes part; none: at any time.
+        models: identifiers of the models that it supports.
+        area: GeographicArea for which it registers.
+        valid: from when to when it is registered; None: until it leaves.
+    """
+    known("resources", resources, ResourceUsageLevel)
+    return given(
+        flMbrId=member_id,
+        flMbrSuppGrp={"flGroupId": group},
+        suppAimlRole=known("role", role, SuppAimlRoleType),
+        flMbrCapability={"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": resources},
+        flMbrAvailSch=list(available) or None,
+        supMlModelId=texts("models", models),
+        areaValidity=area,
+        timeValidity=_window(valid),
+    )
 
 
 def model_criteria(
@@ -149,3 +186,8 @@ def model_criteria(
     if not {"vendors", "phaseInfo"} & found.keys():
         found["storeDiscReqs"] = {"duration": 0}
     return found
+
+
+def _window(span: tuple[datetime, datetime] | None) -> dict[str, str] | None:
+    """TimeWindow."""
+    return span and dict(zip(("startTime", "stopTime"), map(to_wire, span), strict=True))

@@ -9,6 +9,7 @@ from aimle_client.addresses import api_root, trusting, web_address
 from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
 from aimle_client.listener import NotificationListener
 from aimle_client.tokens import TokenProvider
+from aimle_client.val.fl_members import FLMemberOperations
 from aimle_client.val.model_files import ModelFiles
 from aimle_client.val.models import ModelOperations
 from aimle_client.val.storages import StorageOperations
@@ -17,7 +18,9 @@ from aimle_client.val.trainings import TrainingOperations
 from sbi.clock import Clock
 
 
-class ValServer(TrainingOperations, SubscriptionOperations, ModelOperations, StorageOperations):
+class ValServer(
+    TrainingOperations, SubscriptionOperations, ModelOperations, StorageOperations, FLMemberOperations
+):
     """A VAL server at one AIMLE server, inside `async with`; see the package for an example.
 
     Every operation raises the errors of `aimle_client.errors`: RequestRefused and its kinds for a refusal,

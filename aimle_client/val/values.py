@@ -46,6 +46,14 @@ class Storage:
 
 
 @dataclass(frozen=True)
+class FLMember:
+    """An FL member as it is registered: its configurationId, and the FlMbr in wire shape."""
+
+    configuration_id: str
+    content: Wire
+
+
+@dataclass(frozen=True)
 class StoredModel:
     """A model as the ML repository shows it.
 

@@ -9,6 +9,7 @@ from aimle_server.apis import (
     client_discovery,
     client_registration,
     client_selection,
+    fl_member,
     hfl_management,
     model_retrieval,
     model_training,
@@ -17,12 +18,15 @@ from aimle_server.apis import (
     service_operations,
 )
 from ml_repository.apis import artifacts, model_discovery, model_management
+from ml_repository.apis import fl_member as fl_member_repository
 from sbi.api import Api
 
 SERVED_APIS: tuple[Api, ...] = (
     client_registration.API,
     client_discovery.API,
     client_selection.API,
+    fl_member.API,
+    fl_member_repository.API,
     model_management.API,
     model_discovery.API,
     model_retrieval.API,

@@ -1,6 +1,7 @@
 """The VAL server's client against a real AIMLE server: clients, storages, models, profiles, tokens."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from aimle_client.val import (
     TrainingProfile,
     ValServer,
     discovery_criteria,
+    fl_member,
     model_criteria,
 )
 from ml_repository.database import Database
@@ -151,6 +153,47 @@ async def test_a_storage_that_breaks_a_rule(val: ValServer) -> None:
     await val.create_storage({"mlModels": [profile("m-1")]})
     with pytest.raises(Conflict):
         await val.create_storage({"mlModels": [profile("m-1")]})
+
+
+# FL members
+
+
+async def test_fl_members_live_from_registration_to_deregistration(val: ValServer) -> None:
+    """A member registers, is read, states something else, changes a part of that and leaves."""
+    weekends = [{"daysOfWeek": [6, 7]}]
+    until = (datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC))
+    stated = fl_member("val-1", group="vision", available=weekends, models=["digits"], valid=until)
+    made = await val.register_fl_member(stated)
+    assert made.content == stated
+    assert await val.get_fl_member(made.configuration_id) == made
+    server = fl_member("val-1", group="vision", role="FL_SERVER", resources="PREMIUM_RESOURCE_USAGE")
+    assert (await val.replace_fl_member(made.configuration_id, server)).content == server
+    patch = {"flMbrId": "val-1", "supMlModelId": ["letters"]}
+    assert (await val.modify_fl_member(made.configuration_id, patch)).content == server | patch
+    await val.deregister_fl_member(made.configuration_id)
+    with pytest.raises(NotFound):
+        await val.get_fl_member(made.configuration_id)
+
+
+async def test_an_fl_member_of_another_val_server(server: RunningServer, val: ValServer) -> None:
+    """It is not there for others, and its identity is taken."""
+    made = await val.register_fl_member(fl_member("member", group="vision"))
+    async with val_server(server, "val-2") as other:
+        with pytest.raises(NotFound):
+            await other.get_fl_member(made.configuration_id)
+        with pytest.raises(Forbidden) as caught:
+            await other.register_fl_member(fl_member("member", group="vision"))
+    assert caught.value.cause == "FL_MEMBER_ID_IN_USE"
+
+
+async def test_an_fl_member_that_makes_no_sense(val: ValServer) -> None:
+    """The refusal points into the document; misspelt values are refused before anything is sent."""
+    over = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC))
+    with pytest.raises(RequestRefused) as caught:
+        await val.register_fl_member(fl_member("val-1", group="vision", valid=over))
+    assert [wrong.param for wrong in caught.value.invalid_params] == ["/timeValidity/stopTime"]
+    with pytest.raises(ValueError, match="FL_CLEINT"):
+        fl_member("val-1", group="vision", role="FL_CLEINT")
 
 
 # Models and their bytes

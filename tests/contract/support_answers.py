@@ -15,7 +15,7 @@ from yarl import URL
 from aimle_server.apis import ALL_APIS
 from sbi.api import MERGE_PATCH
 from sbi.issuer import TokenIssuer
-from tests.contract.support_documents import OFFICIAL, ROOT, Documented, load
+from tests.contract.support_documents import OFFICIAL, ROOT, Documented, load, name_of
 from tests.support_models import safetensors
 
 Json = Any
@@ -26,8 +26,9 @@ class Judge:
     """Holds what is answered and sent against the documents: our own and, where they are at hand, 3GPP's.
 
     Attributes:
-        seen: operationIds with a successful answer.
-        notified: operationIds whose notification was seen.
+        own, official: the documents' operations by name (`name_of`).
+        seen: names of operations with a successful answer.
+        notified: names of those whose notification was seen.
     """
 
     own: dict[str, Documented] = field(default_factory=dict)
@@ -40,13 +41,15 @@ class Judge:
         """With what is in `specs/`, answers with nothing undocumented in them, and the official documents."""
         judge = cls()
         for api in ALL_APIS:
-            judge.own |= load(ROOT / "specs" / f"{api.document}.yaml", closed=True)
+            own = load(ROOT / "specs" / f"{api.document}.yaml", closed=True)
+            judge.own |= {name_of(api, name): known for name, known in own.items()}
             if not api.extension and OFFICIAL.is_dir():
-                judge.official |= load(OFFICIAL / f"{api.document}.json")
+                official = load(OFFICIAL / f"{api.document}.json")
+                judge.official |= {name_of(api, name): known for name, known in official.items()}
         return judge
 
     def operation(self, method: str, path: str) -> str:
-        """The operationId of a request."""
+        """The name of a request's operation."""
         [name] = [
             name
             for name, documented in self.own.items()

@@ -23,7 +23,7 @@ class Place:
     Attributes:
         path: member names and positions from the body's root.
         field: what the schema says of it; that of a union's members carries no types.
-        given: what else has to be in the body for the schema to look there (the `shape` of a union).
+        given: what else has to be in the body for the schema to look there (the `shape` of an area).
     """
 
     path: Path
@@ -90,9 +90,9 @@ def _of_field(place: Place, seen: set[tuple[type, str]]) -> Iterator[Place]:
         yield from _of_field(Place((*place.path, "some name"), field.value_field, place.given), seen)
     elif isinstance(field, Union):
         for kind, schema in field.types.items():
-            shape = ((*place.path, field.discriminator), kind)
+            told = (((*place.path, field.discriminator), kind),) if field.discriminator else ()
             for inner in places(schema(), place.path, seen):
-                yield Place(inner.path, inner.field, (*place.given, shape, *inner.given))
+                yield Place(inner.path, inner.field, (*place.given, *told, *inner.given))
 
 
 def _within(outer: Place, inner: Place) -> Place:

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,20 @@ from jsonschema import Draft4Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
+from aimle_server.apis import ALL_APIS
+from sbi.api import Api
+
 Json = Any
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = Path(os.environ.get("AIMLE_3GPP_OPENAPI", ROOT / "../shared/3gpp/bundled"))
 _METHODS = ("get", "put", "post", "patch", "delete", "head")
+_IDS = Counter(operation.operation_id for api in ALL_APIS for operation in api.operations)
+
+
+def name_of(api: Api, operation_id: str) -> str:
+    """An operation's name in these tests: its operationId, after the API's name where others have the same."""
+    return operation_id if _IDS[operation_id] == 1 else f"{api.name}.{operation_id}"
 
 
 @dataclass(frozen=True)

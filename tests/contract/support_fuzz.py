@@ -25,7 +25,7 @@ from schemathesis.config import SchemathesisConfig
 from aimle_client.apis import APIS as CLIENT_APIS
 from aimle_server.apis import SERVED_APIS
 from sbi.api import Api
-from tests.contract.support_surface import OWNER, Answer, Endpoint, World, assert_problem
+from tests.contract.support_surface import ENDPOINTS, OWNER, Answer, Endpoint, World, assert_problem
 from tests.support_models import safetensors
 
 T = TypeVar("T")
@@ -148,10 +148,11 @@ def document(apis: Iterable[Api]) -> Json:
 _DOCUMENT = schemathesis.openapi.from_dict(
     document((*SERVED_APIS, *CLIENT_APIS)), config=SchemathesisConfig()
 )
-OPERATIONS = {
-    found.ok().definition.raw["operationId"]: found.ok() for found in _DOCUMENT.get_all_operations()
+_BY_PATH = {
+    (found.ok().method.upper(), found.ok().path): found.ok() for found in _DOCUMENT.get_all_operations()
 }
-"""What schemathesis makes of the documents, by operationId."""
+OPERATIONS = {endpoint.name: _BY_PATH[endpoint.operation.method, endpoint.path] for endpoint in ENDPOINTS}
+"""What schemathesis makes of the documents, by the operation's name."""
 
 _OPTIONS: dict[str, Any] = {"allow_redirects": False, "timeout": 30}
 

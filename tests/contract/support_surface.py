@@ -21,6 +21,7 @@ from aimle_server.apis import SERVED_APIS
 from sbi.api import Api, Operation
 from sbi.clock import Clock
 from sbi.issuer import TokenIssuer, load_or_create_key
+from tests.contract.support_documents import name_of
 from tests.support import Listener, ManualClock
 from tests.support_models import safetensors
 from tests.support_val import SERVICE, ues
@@ -47,8 +48,8 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """Its operationId."""
-        return self.operation.operation_id
+        """Its name (`name_of`)."""
+        return name_of(self.api, self.operation.operation_id)
 
     @property
     def path(self) -> str:
@@ -79,6 +80,7 @@ WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.operation.body is no
 MAKERS = {
     "registrationId": "RegAimleClient",
     "storageId": "CreateMLModelsStorage",
+    "configurationId": "AIMLES_FLMember.RegisterFLMember",
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
     "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
@@ -201,10 +203,15 @@ class World:
         """An example of an operation's body, with identifiers that are new each time; None: it has none."""
         number = next(self._numbers)
         model, notify = self.ids.get("mlModelId", "none"), self.listener.url(f"/notify/{number}")
+        name = name.rpartition(".")[2]
         body = bodies(number, model, notify).get(name)
+        ids = {**self.ids, **(ids or {})}
         if name == "UpdateAimleClientReg":
-            registration = {**self.ids, **(ids or {})}["registrationId"]
-            body["regData"]["aimleClientId"] = self._registered.get(registration, {"valUeId": "nobody"})
+            body["regData"]["aimleClientId"] = self._registered.get(
+                ids["registrationId"], {"valUeId": "nobody"}
+            )
+        if name in ("UpdateFLMember", "ModifyPartiallyFLMember"):
+            body["flMbrId"] = self._registered.get(ids["configurationId"], "nobody")
         return body
 
     async def fresh(self, variable: str) -> str:
@@ -213,7 +220,8 @@ class World:
             answer = await self.example(BY_NAME[MAKERS[variable]])
             assert answer.status == 201, answer
             made: str = answer.headers["Location"].rpartition("/")[2]
-            self._registered[made] = answer.body.get("regData", {}).get("aimleClientId")
+            of_client = answer.body.get("regData", {}).get("aimleClientId")
+            self._registered[made] = answer.body.get("flMbrId", of_client)
             return made
         match variable:
             case "mlModelId":
@@ -349,7 +357,46 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "notifReqs": reporting,
         "vaSrvId": SERVICE,
     }
+    plmn = {"mcc": "262", "mnc": "01", "nid": "0000000000A"}
+    member = {
+        "flMbrId": f"member-{number}",
+        "flMbrSuppGrp": {
+            "flGroupId": "group-1",
+            "flMembers": [
+                {
+                    "flMemberId": "ue-1",
+                    "flMemberAddr": {"valUeIpv4Addr": "192.0.2.1", "port": 80},
+                    "flMemberInfo": {
+                        "availability": "AVAILABLE",
+                        "constraints": ["LIMITED_MEMORY"],
+                        "role": "FL_CLIENT",
+                    },
+                }
+            ],
+        },
+        "suppAimlRole": "FL_CLIENT",
+        "flMbrCapability": {"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": "LIMITED_RESOURCE_USAGE"},
+        "flMbrVelocity": {
+            "hSpeed": 50,
+            "bearing": 90,
+            "vSpeed": 1,
+            "vDirection": "UPWARD",
+            "hUncertainty": 5,
+            "vUncertainty": 1,
+        },
+        "flMbrLocation": {"cellIds": ["cell-1"], **area},
+        "flMbrAvailSch": [{"daysOfWeek": [1, 2], "timeOfDayStart": "08:00:00Z"}],
+        "supMlModelId": [model],
+        "areaValidity": area["geographicAreas"][0],
+        "timeValidity": {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"},
+        "allowedMno": [
+            {"servingPlmn": plmn, "nonservingPlmns": [{"plmn": plmn, "permission": "FULL_CAPABILITIES"}]}
+        ],
+    }
     return {
+        "RegisterFLMember": member,
+        "UpdateFLMember": member,
+        "ModifyPartiallyFLMember": {"flMbrId": "set later", "supMlModelId": [model]},
         "RegAimleClient": registration,
         "UpdateAimleClientReg": {"regData": registration, "expTime": "2100-01-01T00:00:00Z"},
         "CreateAimleClSelSubscription": selection,

@@ -17,8 +17,10 @@ from ml_repository.database import Database
 from sbi.clock import Clock
 from sbi.issuer import TokenIssuer, load_or_create_key
 from tests.contract.support_answers import Caller, Judge, PlainClient
+from tests.contract.support_documents import name_of
 from tests.support import eventually
 from tests.support_clients import criteria, reg_info
+from tests.support_fl_members import fl_mbr, whole_fl_mbr
 from tests.support_models import safetensors
 from tests.support_val import SERVICE, serving, ues
 
@@ -53,6 +55,7 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
     async with plain.serving(), ues(server, "ue-1") as [ue]:
         await _tokens(caller, server)
         await _registrations(caller, server.url, plain.url)
+        await _fl_members(caller, server.url)
         storage = await _models(caller, server.url)
         await _a_selection(caller, server.url, plain)
         await _new_models(caller, server.url, plain)
@@ -61,7 +64,8 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         await _clean_up(caller, server.url, storage)
     assert plain.problems == []
     documented = {name for name, known in caller.judge.own.items() if "callbacks" in known.operation}
-    assert caller.judge.seen == {operation.operation_id for api in ALL_APIS for operation in api.operations}
+    every = {name_of(api, operation.operation_id) for api in ALL_APIS for operation in api.operations}
+    assert caller.judge.seen == every
     assert caller.judge.notified == documented
     assert documented == {
         "RequestTrain",
@@ -100,6 +104,17 @@ async def _registrations(caller: Caller, root: str, uri: str) -> None:
     assert (found["clients"], found["suppFeats"]) == ([PLAIN], "0")
     nobody = json.dumps({**CRITERIA, "serviceReq": {"valServId": "no-such-service"}})
     assert (await caller.call("GET", clients, params={"filt-criteria": nobody}))[0] == {"clients": []}
+
+
+async def _fl_members(caller: Caller, root: str) -> None:
+    """An FL member registers with all that it can state, changes and leaves, by each of the two APIs."""
+    for base in ("aimles-flreg", "mlr-fl"):
+        made, headers = await caller.call("POST", f"{root}/{base}/v1/configurations", whole_fl_mbr())
+        assert made == whole_fl_mbr()
+        patch = {"flMbrId": made["flMbrId"], "supMlModelId": ["model-3"]}
+        assert (await caller.call("PATCH", headers["Location"], patch))[0] == made | patch
+        assert (await caller.call("PUT", headers["Location"], fl_mbr()))[0] == fl_mbr()
+        await caller.call("DELETE", headers["Location"])
 
 
 async def _models(caller: Caller, root: str) -> str:

@@ -57,6 +57,7 @@ def system(mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "GetMLModelsStorages",
             "RegAimleClient",
             "CreateMLModelsStorage",
+            "MLR_FLMember.RegisterFLMember",
             "RequestTrain",
             "Select",
         ):
@@ -127,6 +128,8 @@ REMOVING = {
     "DeleteHFLTraningSubs",
     "UnsubscribeAimleClSelSubscription",
     "UnsubscribeAimleMLModelRetrievalSubscription",
+    "AIMLES_FLMember.DeleteFLMember",
+    "MLR_FLMember.DeleteFLMember",
 }
 OF_THE_CALLER = {"PutTrainingProfile"}
 """Stored for whoever calls, for whatever model: not a resource of the model's owner."""
@@ -169,11 +172,12 @@ class Lives(RuleBasedStateMachine):
             assert answer.status_code == 200
             assert made[1] not in answer.text
 
-    @rule(made=consumes(alive))
-    def remove(self, made: tuple[str, str]) -> None:
-        """Once removed it is gone for everything."""
-        for name in REMOVING.intersection(OF_ONE[made[0]]):
-            assert self.ask(name, made).status_code == 204
+    @rule(made=consumes(alive), data=st.data())
+    def remove(self, made: tuple[str, str], data: st.DataObject) -> None:
+        """Once removed, by one of the ways that there are, it is gone for everything."""
+        removing = sorted(REMOVING.intersection(OF_ONE[made[0]]))
+        if removing:
+            assert self.ask(data.draw(st.sampled_from(removing)), made).status_code == 204
             for other in OF_ONE[made[0]]:
                 body = self.system.world.body(other, dict([made]))
                 assert self.ask(other, made, body).status_code == 404

@@ -6,6 +6,7 @@ import pytest
 from marshmallow import ValidationError
 
 from schemas.base import merge_patch
+from schemas.fl_member import FlMbrPatch
 from schemas.hfl_training import HflTrngSubPatch
 from schemas.model_management import MLModelsStorage, MLModelsStoragePatch
 
@@ -50,6 +51,15 @@ def test_null_passes_a_patch_and_removes() -> None:
     assert merge_patch(subscription, loaded) == {
         "aimlMdlInfo": {"mlModelId": "m", "mlModelLoc": {"fqdn": "m.example.com"}}
     }
+
+
+def test_null_names_an_attribute() -> None:
+    """Where a patch has to name one of several attributes, one that it removes will do."""
+    patch = {"flMbrId": "val-1", "areaValidity": None}
+    assert FlMbrPatch().load(patch) == patch
+    with pytest.raises(ValidationError) as refused:
+        FlMbrPatch().load({"flMbrId": "val-1", "allowedMno": None})
+    assert set(refused.value.messages) == set(FlMbrPatch.any_of)
 
 
 def test_patch_checks_what_it_has() -> None:

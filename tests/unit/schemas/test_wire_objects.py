@@ -10,6 +10,7 @@ from schemas.client_participation import AimlecParticipationReq
 from schemas.client_registration import AimleClientRegInfo
 from schemas.client_selection import ClientSelReq
 from schemas.common import EndPoint, ScheduledCommunicationTime
+from schemas.fl_member import FlMbr
 from schemas.hfl_management import TrainingProfile
 from schemas.location import LocationArea5G
 from schemas.model_discovery import DiscoveryResp
@@ -157,6 +158,40 @@ def test_area_is_checked_by_its_shape() -> None:
 def test_area_without_a_known_shape_is_refused(area: Any) -> None:
     """What cannot be an area is refused with an error at its place."""
     assert 0 in errors(LocationArea5G(), {"geographicAreas": [area]})["geographicAreas"]
+
+
+FLAT, UP = {"hSpeed": 50, "bearing": 90}, {"vSpeed": 1.5, "vDirection": "UPWARD"}
+
+
+@pytest.mark.parametrize(
+    "velocity",
+    [FLAT, FLAT | UP, FLAT | {"hUncertainty": 5}, FLAT | UP | {"hUncertainty": 5, "vUncertainty": 1}],
+)
+def test_velocity_is_of_one_of_four_types(velocity: dict[str, Any]) -> None:
+    """A velocity has as much of height and uncertainty as is known, and keeps nothing else."""
+    member = {
+        "flMbrId": "m",
+        "flMbrSuppGrp": {"flGroupId": "g"},
+        "suppAimlRole": "FL_CLIENT",
+        "flMbrAvailSch": [{}],
+    }
+    loaded = FlMbr().load(member | {"flMbrVelocity": velocity | {"other": 1}})
+    assert loaded == member | {"flMbrVelocity": velocity}
+
+
+@pytest.mark.parametrize(
+    ("velocity", "missing"),
+    [
+        ({}, {"hSpeed", "bearing"}),
+        (FLAT | {"vSpeed": 1}, {"vDirection"}),
+        (FLAT | UP | {"hUncertainty": 5}, {"vUncertainty"}),
+        (FLAT | {"vUncertainty": 1}, {"vSpeed", "vDirection", "hUncertainty"}),
+        (FLAT | UP | {"vDirection": "SIDEWAYS"}, {"vDirection"}),
+    ],
+)
+def test_velocity_is_whole(velocity: dict[str, Any], missing: set[str]) -> None:
+    """What is given of a velocity says what else it needs."""
+    assert set(errors(FlMbr(), {"flMbrVelocity": velocity})["flMbrVelocity"]) == missing
 
 
 def test_training_profile_is_complete_once_loaded() -> None:

@@ -1,0 +1,162 @@
+"""FL members (TS 23.482 8.4) in the ML repository, one document for each.
+
+A document is the wire's FlMbr and, underscored, what the server needs beside it:
+
+    _id              the flMbrId, so that a member is registered once
+    _configuration   the configurationId of the resource's URI, the same in every API
+    _owner           subject that registered it
+    _begins          from when it counts
+    _expires         from when it counts no more; every query looks at it, removal only cleans up
+    _version         counts its changes
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import DuplicateKeyError
+
+from ml_repository.database import Database, Document, Session
+from sbi.clock import from_wire
+
+Wire = Mapping[str, Any]
+
+COLLECTION = "fl_members"
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""When a member without `timeValidity` expires."""
+
+INDEXES = {
+    COLLECTION: [
+        IndexModel([("_configuration", ASCENDING), ("_owner", ASCENDING), ("_expires", ASCENDING)]),
+        IndexModel([("suppAimlRole", ASCENDING), ("_expires", ASCENDING)]),
+        IndexModel([("supMlModelId", ASCENDING), ("_expires", ASCENDING)]),
+        IndexModel([("_expires", ASCENDING)]),
+    ]
+}
+
+
+class FLMembers:
+    """The FL members of one database; what it takes and gives are FlMbr in wire shape."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._documents = database[COLLECTION]
+
+    async def register(self, configuration_id: str, owner: str, member: Wire, now: datetime) -> bool:
+        """Store a member in place of the same owner's, or of an expired one; False: another's is live."""
+        document = _document(configuration_id, owner, member, now, version=1)
+        same = {"_id": document["_id"]}
+        try:
+            await self._documents.replace_one(same | {"_owner": owner}, document, upsert=True)
+        except DuplicateKeyError:  # another's, or the same owner's of this very moment
+            free = {"$or": [{"_owner": owner}, expired(now)]}
+            return (await self._documents.replace_one(same | free, document)).matched_count == 1
+        return True
+
+    async def get(self, configuration_id: str, owner: str, now: datetime) -> dict[str, Any] | None:
+        """The owner's live member."""
+        document = await self._documents.find_one(owned(configuration_id, owner, now))
+        return _wire(document) if document else None
+
+    async def change(
+        self, configuration_id: str, owner: str, edit: Callable[[Wire], Wire], now: datetime
+    ) -> dict[str, Any] | None:
+        """Make of the owner's live member what `edit` returns for it, with the same flMbrId; None: there is none.
+
+        `edit` is called again where another change came between. What it raises passes through.
+        """
+        live = owned(configuration_id, owner, now)
+        while document := await self._documents.find_one(live):
+            version = document["_version"]
+            changed = _document(configuration_id, owner, edit(_wire(document)), now, version + 1)
+            result = await self._documents.replace_one(live | {"_version": version}, changed)
+            if result.matched_count:
+                return _wire(changed)
+        return None
+
+    async def delete(self, configuration_id: str, owner: str, now: datetime) -> bool:
+        """Remove the owner's live member; False: there is none."""
+        result = await self._documents.delete_one(owned(configuration_id, owner, now))
+        return result.deleted_count == 1
+
+    async def find(
+        self, now: datetime, *, role: str | None = None, model: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The members that count now, of anybody, in no order.
+
+        One condition bounds an index, that of the model if there is one. The rest is checked here: with a condition
+        more than the index answers, the embedded database reads all members.
+
+        Args:
+            now: the moment.
+            role: `suppAimlRole` that they have.
+            model: `mlModelId` that they name as supported; who names no models is not found by one.
+
+        Raises:
+            ValueError: neither a role nor a model.
+        """
+        if model is not None:
+            query = supporting(model, now)
+        elif role is not None:
+            query = in_role(role, now)
+        else:
+            raise ValueError("role, model: one of the two says who is wanted")
+        cursor = self._documents.find(query)
+        try:
+            async for document in cursor:
+                if document["_begins"] <= now and role in (None, document["suppAimlRole"]):
+                    yield _wire(document)
+        finally:
+            await cursor.close()
+
+    async def remove_expired(self, now: datetime) -> int:
+        """Clean up; the number of members removed."""
+
+        async def remove(session: Session) -> int:
+            return (await self._documents.delete_many(expired(now), session=session)).deleted_count
+
+        return await self._database.run_in_transaction(remove)
+
+
+def validity(member: Wire, now: datetime) -> tuple[datetime, datetime]:
+    """From when to when an FlMbr that is stated now counts (`timeValidity`); without an end, until `NEVER`."""
+    window = member.get("timeValidity")
+    return (from_wire(window["startTime"]), from_wire(window["stopTime"])) if window else (now, NEVER)
+
+
+def owned(configuration_id: str, owner: str, now: datetime) -> Document:
+    """Filter: the owner's live member."""
+    return {"_configuration": configuration_id, "_owner": owner, "_expires": {"$gt": now}}
+
+
+def in_role(role: str, now: datetime) -> Document:
+    """Filter: live members with this role, also those that begin later."""
+    return {"suppAimlRole": role, "_expires": {"$gt": now}}
+
+
+def supporting(model: str, now: datetime) -> Document:
+    """Filter: the same, with this model among those that they support."""
+    return {"supMlModelId": model, "_expires": {"$gt": now}}
+
+
+def expired(now: datetime) -> Document:
+    """Filter: members that only cleaning up still finds."""
+    return {"_expires": {"$lte": now}}
+
+
+def _document(configuration_id: str, owner: str, member: Wire, now: datetime, version: int) -> Document:
+    begins, expires = validity(member, now)
+    return {
+        **member,
+        "_id": member["flMbrId"],
+        "_configuration": configuration_id,
+        "_owner": owner,
+        "_begins": begins,
+        "_expires": expires,
+        "_version": version,
+    }
+
+
+def _wire(document: Document) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if not name.startswith("_")}

@@ -21,7 +21,7 @@ from sbi.errors import Unavailable
 from tests.support import eventually
 
 SERVER = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from ml_repository.database import connect
 from ml_repository.embedded import EmbeddedDatabase
@@ -34,6 +34,7 @@ async def main():
         print(server.url, flush=True)
         await asyncio.Event().wait()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would inherit that it is ignored
 asyncio.run(main())
 """
 

@@ -16,6 +16,7 @@ from aimle_server.apis import SERVED_APIS
 from aimle_server.apis.hfl_management import HFL_PATH
 from aimle_server.apis.oauth import API as OAUTH_API
 from aimle_server.apis.oauth import TOKEN_SERVICE
+from aimle_server.channels.channels import Channels
 from aimle_server.consumers.aimle_clients import AimleClients
 from aimle_server.consumers.peers import Peers, open_peer_session
 from aimle_server.health import add_health
@@ -31,6 +32,7 @@ from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from aimle_server.presence import Presence, needs_database
 from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
+from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
 from aimle_server.procedures.client_selection import ClientSelection
@@ -47,6 +49,7 @@ from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
 from aimle_server.watch.follower import Follower
 from aimle_server.watch.looks import Watch
+from ml_repository.channels import CHANNELS
 from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
 from ml_repository.fl_member_registration import FLMemberRegistration
@@ -104,6 +107,7 @@ class _Server:
         presence: Presence,
         access: Access,
         outbound: Outbound,
+        channels: Channels,
         peer_session: ClientSession,
     ) -> None:
         self.settings = settings
@@ -114,11 +118,13 @@ class _Server:
         self.access = access
         self.clients = AimleClients(outbound, settings.hfl.call_timeout)
         self.outbound = outbound
+        self.channels = channels
         self.peer_session = peer_session
         self.data = Path(settings.server.data_dir)
         self.discovery = ModelDiscovery(repository.models)
         self.artifacts = self._model_artifacts()
         self.dispatcher = self._dispatcher()
+        self.channels.wake = self.dispatcher.wake
         self.files = RoundFiles(
             self.data / "trainings",
             repository.artifacts,
@@ -154,10 +160,13 @@ class _Server:
             await presence.start()
             stack.push_async_callback(presence.stop)
             access = await stack.enter_async_context(open_access(settings, repository.oauth_clients, clock))
-            outbound = Outbound(_policy(settings), authorize=access.authorize)
-            stack.push_async_callback(outbound.close)
             peer_session = await stack.enter_async_context(open_peer_session())
-            yield cls(settings, clock, external, repository, presence, access, outbound, peer_session)
+            channels = _channels(settings, clock, repository, peer_session)
+            outbound = Outbound(_policy(settings), authorize=access.authorize, inside=channels)
+            stack.push_async_callback(outbound.close)
+            yield cls(
+                settings, clock, external, repository, presence, access, outbound, channels, peer_session
+            )
 
     def application(self) -> web.Application:
         """The aiohttp application over these parts."""
@@ -194,6 +203,7 @@ class _Server:
     async def _hand_over(self, _app: web.Application) -> None:
         """Nobody new gets in any more, so no round can end here; what came before is still answered."""
         await self.engine.stop()
+        await self.channels.close()
 
     def _services(self) -> Services:
         registrations, client_sets = self.repository.registrations, self.repository.client_sets
@@ -205,7 +215,7 @@ class _Server:
             self.repository.profiles,
             self.artifacts,
             self.engine.begin,
-            self.outbound.policy.check,
+            self.outbound.check,
             _new_id,
             self.settings.hfl,
         )
@@ -215,7 +225,7 @@ class _Server:
                 self.clock,
                 _new_id,
                 _lifetimes(self.settings),
-                self.outbound.policy.check,
+                self.outbound.check,
                 self.watch.happened,
             ),
             discovery=discovery,
@@ -265,6 +275,10 @@ class _Server:
             reports=Reports(self.engine, self.files, registrations),
             update_spool=self.update_spool,
             peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
+            channels=ChannelManagement(
+                self.repository.channels, self.clock, _new_id, _channels_base(self.settings)
+            ),
+            sockets=self.channels,
         )
 
     def _tools(self) -> Tools:
@@ -294,7 +308,7 @@ class _Server:
             self.repository.subscriptions,
             self.clock,
             _new_id,
-            self.outbound.policy.check,
+            self.outbound.check,
             self.watch.wake,
         )
 
@@ -364,6 +378,26 @@ async def _open_database(settings: Settings) -> AsyncIterator[Database]:
         database = open_database(url, settings.database.name)
         stack.push_async_callback(database.close)
         yield database
+
+
+def _channels(
+    settings: Settings, clock: Clock, repository: Repository, peer_session: ClientSession
+) -> Channels:
+    return Channels(
+        repository.channels,
+        repository.outbox,
+        clock,
+        _new_id,
+        peer_session,
+        base=_channels_base(settings),
+        address=settings.peer_url,
+        most_bytes=settings.server.max_json_bytes,
+    )
+
+
+def _channels_base(settings: Settings) -> str:
+    """What the addresses of all channels begin with."""
+    return settings.api_root + CHANNELS
 
 
 def _policy(settings: Settings) -> TargetPolicy:

@@ -13,9 +13,9 @@ import aiohttp
 from aiohttp import WSMsgType
 from yarl import URL
 
+from aimle_client.answers import created_id, read
 from aimle_client.errors import AimleClientError, NotFound, RequestRefused
 from aimle_client.http import Connection
-from aimle_client.val.calls import created_id, read
 from sbi.notification_frames import Answer, FrameError, Request, answer_frame, read_request
 from schemas.channels import Channel as ChannelType
 

@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 from marshmallow import Schema
 
+from aimle_client.answers import created_id, read
 from aimle_client.errors import AimleClientError
 from aimle_client.events import ModelsEvent, SelectionEvent
 from aimle_client.http import Connection
 from aimle_client.listener import Mailbox, NotificationListener
-from aimle_client.val.calls import Calls, created_id, read
+from aimle_client.val.calls import Calls
 from aimle_client.val.values import Wire, given
 from sbi.clock import to_wire
 from schemas.client_selection import ClientSelSub

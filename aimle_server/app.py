@@ -13,6 +13,7 @@ from aiohttp import ClientSession, hdrs, web
 from aimle_server import metrics
 from aimle_server.access import Access, open_access
 from aimle_server.apis import SERVED_APIS
+from aimle_server.apis.channels import add_addresses
 from aimle_server.apis.hfl_management import HFL_PATH
 from aimle_server.apis.oauth import API as OAUTH_API
 from aimle_server.apis.oauth import TOKEN_SERVICE
@@ -49,7 +50,7 @@ from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
 from aimle_server.watch.follower import Follower
 from aimle_server.watch.looks import Watch
-from ml_repository.channels import CHANNELS
+from ml_repository.channels import ADDRESSES
 from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
 from ml_repository.fl_member_registration import FLMemberRegistration
@@ -187,6 +188,7 @@ class _Server:
             app[TOKEN_SERVICE] = self.access.token_service
             mount(app, [OAUTH_API])
         mount(app, SERVED_APIS)
+        add_addresses(app)
         app.on_response_prepare.append(_hide_versions)
         app.cleanup_ctx.append(self._background)
         app.on_shutdown.append(self._hand_over)
@@ -397,7 +399,7 @@ def _channels(
 
 def _channels_base(settings: Settings) -> str:
     """What the addresses of all channels begin with."""
-    return settings.api_root + CHANNELS
+    return settings.api_root + ADDRESSES
 
 
 def _policy(settings: Settings) -> TargetPolicy:

@@ -16,7 +16,7 @@ from pymongo import ASCENDING, IndexModel
 from ml_repository.database import Database, Document, Session
 
 COLLECTION = "channels"
-CHANNELS = "/aimle-channels/v1/at/"
+ADDRESSES = "/aimle-at/v1/"
 """Path of a channel's address, before its key."""
 
 INDEXES = {

@@ -32,7 +32,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import DuplicateKeyError
 
-from ml_repository.channels import CHANNELS
+from ml_repository.channels import ADDRESSES
 from ml_repository.database import Database, Document, Session
 from sbi.clock import Clock
 
@@ -384,7 +384,7 @@ def origin_of(target: str) -> str:
 
     Behind one address of ours there are as many consumers as channels, and none of them waits for another.
     """
-    found = re.match(rf"([^/]*//[^/?#]*)({CHANNELS}[^/?#]+)?", target)
+    found = re.match(rf"([^/]*//[^/?#]*)({ADDRESSES}[^/?#]+)?", target)
     return found[1].lower() + (found[2] or "") if found else target
 
 

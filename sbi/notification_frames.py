@@ -17,8 +17,10 @@ REQUEST = "AIMLE-Request"
 NUMBERS = 1 << 32
 """Sequence numbers there are: four bytes of them."""
 
+METHODS = frozenset({hdrs.METH_GET, hdrs.METH_POST, hdrs.METH_PUT, hdrs.METH_PATCH, hdrs.METH_DELETE})
+"""What can be asked of somebody behind a WebSocket."""
+
 _CRLF = "\r\n"
-_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_POST, hdrs.METH_PUT, hdrs.METH_PATCH, hdrs.METH_DELETE})
 
 
 class FrameError(ValueError):
@@ -75,7 +77,7 @@ def read_request(frame: bytes) -> tuple[int, Request]:
     method, path = hdrs.METH_POST, ""
     if REQUEST in headers:
         method, _, path = headers.pop(REQUEST).partition(" ")
-    if method not in _METHODS or not (path == "" or path.startswith("/")):
+    if method not in METHODS or not (path == "" or path.startswith("/")):
         raise FrameError("no such request")
     return number, Request(method, path, CIMultiDictProxy(headers), body)
 

@@ -4,19 +4,21 @@ Who asks for a channel gets two addresses: one to give to others, as `notifUri` 
 a registration, and one at which to open a WebSocket. What is sent to the first, or below it, comes out of the second.
 """
 
+import asyncio
+
 from aiohttp import web
 
 from aimle_server.channels.channels import CHANNELS_PATH, fit_to_pass
 from aimle_server.consumers.peers import FORWARDED
 from aimle_server.services import SERVICES
-from ml_repository.channels import StoredChannel
+from ml_repository.channels import ADDRESSES, StoredChannel
 from sbi.api import Api, Call, Operation, created, no_content, ok
 from sbi.body import read_body
-from sbi.notification_frames import Request
-from schemas.base import Schema
+from sbi.notification_frames import METHODS, Request
 from schemas.channels import Channel, ChannelRequest
 
-ANY = "*/*"
+ANSWER_SECONDS = 30.0
+"""For the answer of whoever is behind a channel."""
 
 _REQUEST_HEADERS = ("Authorization", "Content-Type", "Content-Encoding", "Accept")
 
@@ -45,29 +47,9 @@ async def connect(call: Call) -> web.StreamResponse:
     return await call[SERVICES].sockets.serve(call.request, channel)
 
 
-async def pass_on(call: Call) -> web.Response:
-    """A request to whoever is behind a channel, and the answer."""
-    sent = call.request
-    _, _, rest = sent.rel_url.raw_path_qs.partition(f"/at/{call.path('key')}")
-    headers = {name: sent.headers[name] for name in _REQUEST_HEADERS if name in sent.headers}
-    request = Request(sent.method, rest, headers, await read_body(sent))
-    answer = await call[SERVICES].sockets.request(
-        call.path("key"), request, forwarded=FORWARDED in sent.headers
-    )
-    return web.Response(status=answer.status, headers=fit_to_pass(answer.headers), body=answer.body)
-
-
 def _wire(call: Call, channel: StoredChannel) -> object:
     url = f"{call.base_url}/channels/{channel.id}/websocket"
     return call[SERVICES].channels.wire(channel, url.replace("http", "ws", 1))
-
-
-def _passing(method: str, path: str, operation_id: str, summary: str) -> Operation:
-    """Answers whatever the other side answers."""
-    answers: dict[int, Schema | None] = {200: None}
-    return Operation(
-        method, path, operation_id, pass_on, answers=answers, capability=True, streams=ANY, summary=summary
-    )
 
 
 API = Api(
@@ -102,18 +84,30 @@ API = Api(
             "ConnectChannel",
             connect,
             answers={101: None},
-            streams=ANY,
             summary="Open the channel's WebSocket.",
-        ),
-        _passing("POST", "/at/{key}", "Notify", "Send a notification through a channel."),
-        *(
-            _passing(
-                method,
-                "/at/{key}/{path:.*}",
-                f"{method.capitalize()}Through",
-                "Send a request through a channel.",
-            )
-            for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
         ),
     ),
 )
+
+
+def add_addresses(app: web.Application) -> None:
+    """Answer at the addresses of channels, which are no API of ours: whoever is behind one answers there."""
+    app.router.add_route("*", f"{ADDRESSES}{{key}}{{rest:(/.*)?}}", pass_on, name="through")
+
+
+async def pass_on(request: web.Request) -> web.Response:
+    """A request to whoever is behind a channel, and the answer; the unguessable address is the permission."""
+    if request.method not in METHODS:
+        raise web.HTTPMethodNotAllowed(request.method, METHODS)
+    key = request.match_info["key"]
+    _, _, rest = request.rel_url.raw_path_qs.partition(f"{ADDRESSES}{key}")
+    headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
+    asked = Request(request.method, rest, headers, await read_body(request))
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            answer = await request.app[SERVICES].sockets.request(
+                key, asked, forwarded=FORWARDED in request.headers
+            )
+    except TimeoutError as error:
+        raise web.HTTPGatewayTimeout from error
+    return web.Response(status=answer.status, headers=fit_to_pass(answer.headers), body=answer.body)

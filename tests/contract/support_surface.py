@@ -55,7 +55,7 @@ class Endpoint:
     @property
     def path(self) -> str:
         """Template of its path, base path included."""
-        return self.api.base_path + re.sub(r"{(\w+):[^{}]+}", r"{\1}", self.operation.path)
+        return self.api.base_path + self.operation.path
 
     @property
     def variables(self) -> list[str]:
@@ -68,7 +68,7 @@ class Endpoint:
 
     @property
     def _names(self) -> list[str]:
-        return re.findall(r"{(\w+)}", self.path)
+        return re.findall(r"{(\w+)}", self.operation.path)
 
     def _own(self, variable: str) -> str:
         own = f"{self.api.scope}/{variable}"
@@ -233,7 +233,7 @@ class World:
                 return await self._fresh_model()
             case "trainingId":
                 return str((await self.example(BY_NAME["RequestTrain"])).body["trainingId"])
-        return {"key": "no-such-key", "path": "anything", "round": "1"}[variable]
+        return {"key": "no-such-key", "round": "1"}[variable]
 
     async def _fresh_model(self) -> str:
         body = self.body("CreateMLModelsStorage")

@@ -20,8 +20,9 @@ CALLS_NOBODY = {"AIMLE_TARGETS_SCHEMES": "https"}
 """A server that uses the channels or nothing: all others here are reached by plain HTTP."""
 
 
-async def test_a_server_that_dies(tmp_path: Path, mongo_url: str, database: Database) -> None:
-    """Killed in the middle of a round, the server finds clients and VAL server again, and the training ends well."""
+@pytest.mark.parametrize("dies", [True, False], ids=["kill -9", "SIGTERM"])
+async def test_a_server_that_ends(tmp_path: Path, mongo_url: str, database: Database, dies: bool) -> None:
+    """Ended in the middle of a round, the server finds clients and VAL server again, and the training ends well."""
     server = Server.on(tmp_path, mongo_url, database, **CALLS_NOBODY)
     await server.start()
     trainers = {"ue-1": Pull(0.9, 5), "ue-2": Pull(1.1, 40)}
@@ -40,7 +41,11 @@ async def test_a_server_that_dies(tmp_path: Path, mongo_url: str, database: Data
         first = await anext(training.events())
         trainers["ue-1"].gate.clear()
         await eventually(lambda: trainers["ue-1"].fitting.is_set())
-        await server.kill()
+        if dies:
+            await server.kill()
+        else:
+            async with asyncio.timeout(5):  # WebSockets are no requests that are waited for
+                assert await server.stop() == 0
         await server.start()
         trainers["ue-1"].gate.set()
         async with asyncio.timeout(60):

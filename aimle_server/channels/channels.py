@@ -1,11 +1,13 @@
 """The channels of a deployment: reached by the WebSockets of this process, or by way of the one that holds them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 import aiohttp
 from aiohttp import hdrs, web
+from pymongo.errors import PyMongoError
 from yarl import URL
 
 from aimle_server.channels.socket import NOT_CONNECTED, Broken, NotConnected, Socket
@@ -13,11 +15,14 @@ from aimle_server.consumers.peers import FORWARDED
 from aimle_server.metrics import CHANNELS
 from ml_repository.channels import Channels as ChannelStore
 from ml_repository.channels import StoredChannel
+from ml_repository.database import translate
 from ml_repository.outbox import Outbox
 from sbi.clock import Clock
 from sbi.errors import NotFound, Unavailable
 from sbi.notification_frames import Answer, Request
 from sbi.outbound import Response, TargetUnreachable
+
+_log = logging.getLogger("aimle.channels")
 
 CHANNELS_PATH = "/aimle-channels/v1"
 
@@ -141,7 +146,7 @@ class Channels:
                 data=request.body,
                 allow_redirects=False,
             ) as response:
-                body = await response.content.read(self._most_bytes)
+                body = await response.read()
                 if response.status == 503 and NOT_CONNECTED.encode() in body:
                     raise NotConnected
                 return Answer(response.status, fit_to_pass(response.headers), body)
@@ -167,7 +172,7 @@ class Channels:
             await websocket.prepare(request)
             await self._hold(Socket(websocket), channel)
         finally:
-            await self._stored.disconnect(channel.id, connection, self._clock.now() + KEPT)
+            await _if_it_answers(self._stored.disconnect(channel.id, connection, self._clock.now() + KEPT))
         return websocket
 
     async def _hold(self, socket: Socket, channel: StoredChannel) -> None:
@@ -177,16 +182,13 @@ class Channels:
         retiring = asyncio.get_running_loop().call_later(CONNECTION_SECONDS, socket.end)
         try:
             with CHANNELS.track_inprogress():
-                await self._deliver_what_waits(channel)
+                await _if_it_answers(self._outbox.make_due(f"{self._base}{channel.key}"))
+                self.wake()
                 await socket.serve()
         finally:
             retiring.cancel()
             if self._sockets.get(channel.key) is socket:
                 del self._sockets[channel.key]
-
-    async def _deliver_what_waits(self, channel: StoredChannel) -> None:
-        await self._outbox.make_due(f"{self._base}{channel.key}")
-        self.wake()
 
     def end(self, key: str) -> None:
         """Close the WebSocket of a channel that has been deleted, if it is here."""
@@ -196,6 +198,16 @@ class Channels:
     async def close(self) -> None:
         """Close every WebSocket; their owners connect to another process, or to this one's successor."""
         await asyncio.gather(*(socket.end() for socket in list(self._sockets.values())))
+
+
+async def _if_it_answers(write: Awaitable[object]) -> None:
+    """Do without what a database that is away cannot be told: it matters little, and is told again."""
+    try:
+        await write
+    except PyMongoError as error:
+        if translate(error) is None:
+            raise
+        _log.warning("the database does not answer; it is not told of a WebSocket")
 
 
 def _parted(rest: str) -> tuple[str, str]:

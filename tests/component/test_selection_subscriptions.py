@@ -14,8 +14,8 @@ from aimle_client.testing import RunningServer
 from aimle_server.procedures import client_discovery, selection_subscriptions
 from ml_repository.database import Database
 from ml_repository.outbox import Outbox
-from ml_repository.subscriptions import NEVER, Subscription, Subscriptions
-from sbi.clock import to_wire
+from ml_repository.subscriptions import Looked, Subscription, Subscriptions, Told
+from sbi.clock import NEVER, to_wire
 from tests.support import START, Listener, ManualClock, eventually
 from tests.support_clients import Json, criteria, reg_info
 from tests.support_training import serving
@@ -302,14 +302,15 @@ async def test_what_comes_while_it_is_looked_at(database: Database) -> None:
     await store.add(Subscription("s", "selection", "val", {"notifUri": "http://val/"}, NEVER, {}), START)
     [first] = await store.claim(START, START + timedelta(minutes=1), 5)
     assert await store.claim(START, START + timedelta(minutes=1), 5) == []
-    looked = selection_subscriptions.Looked({"selected": ["a"]}, ["client:a"], NEVER, {"reports": []})
-    assert await store.save(first, looked, START)
+    looked = Looked({"selected": ["a"]}, ["client:a"], NEVER)
+    told = Told({"reports": []}, NEVER, NEVER, {})
+    assert await store.save(first, looked, told, START)
     assert await store.claim(START, START, 5) == []
     assert await store.concern(["client:a", "svc:x"], START) == 1
     [second] = await store.claim(START, START + timedelta(minutes=1), 5)
     assert await store.concern(["client:a"], START) == 1
-    assert await store.save(second, looked, START)
+    assert await store.save(second, looked, told, START)
     [third] = await store.claim(START, START + timedelta(minutes=1), 5)
     assert await store.replace(third, {"notifUri": "http://other/"}, NEVER, START)
-    assert not await store.save(third, looked, START)
+    assert not await store.save(third, looked, told, START)
     assert await database["outbox"].count_documents({}) == 2

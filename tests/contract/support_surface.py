@@ -357,15 +357,21 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "repTerminMode": "TIME_TRIGGERED",
         "termThrMode": "ANY_REACHED",
     }
-    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1"}
-    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1"}
+    hourly = {"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 3600, "immRep": False}}
+    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
+    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
     subscription = {
         "requesterId": OWNER,
         "notifUri": notify,
         "aimlMdlInfo": {"mlModelId": model, "mlModelLoc": {"uri": notify}},
         "dataId": "digits",
         "noDataSamp": 0,
-        "notifReqs": reporting,
+        "notifReqs": {
+            "reportingMode": "PERIODIC",
+            "reportingPeriod": 60,
+            "repTerminMode": "TIME_TRIGGERED",
+            "expirationTimer": 3600,
+        },
         "vaSrvId": SERVICE,
     }
     plmn = {"mcc": "262", "mnc": "01", "nid": "0000000000A"}

@@ -119,7 +119,13 @@ async def test_until_then(world: World) -> None:
     for uri in (first, second, third):
         assert (await world.call("GET", uri))[0] == 200
     await world.add("ue-1")
-    await world.until_selected("ue-1")
+
+    def asked_by_all() -> bool:
+        world.clock.advance(0.02)
+        return world.told("ue-1") == ["JOIN"] * 3
+
+    await eventually(asked_by_all)
+    await eventually(lambda: len(world.val.bodies) == 3)
     world.clock.advance(601)
     for uri in (first, second, third):
         assert (await world.call("GET", uri))[0] == 404

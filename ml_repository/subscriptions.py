@@ -30,6 +30,9 @@ from ml_repository.outbox import Message, Outbox
 COLLECTION = "subscriptions"
 POSITIONS = "watch_positions"
 
+OF_A_TRAINING = "training"
+"""The kind that no API shows: the members of a running training. Only the process that drives it looks at it."""
+
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _NOBODY = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -66,6 +69,7 @@ class Subscription:
     notified: int = 0
     version: int = 0
     marks: int = 0
+    due: datetime = NEVER
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -98,13 +102,13 @@ class Subscriptions:
         self._documents = database[COLLECTION]
         self._outbox = outbox
 
-    async def add(self, subscription: Subscription, now: datetime) -> None:
+    async def add(self, subscription: Subscription, now: datetime, session: Session | None = None) -> None:
         """Store a new one, to be looked at now."""
         fields = {
             name: getattr(subscription, name) for name in subscription.__dataclass_fields__ if name != "id"
         }
         work = {"topics": [], "due": now, "claimed": _NOBODY}
-        await self._documents.insert_one({"_id": subscription.id, **fields, **work})
+        await self._documents.insert_one({"_id": subscription.id, **fields, **work}, session=session)
 
     async def get(self, kind: str, subscription_id: str, owner: str, now: datetime) -> Subscription | None:
         """The owner's live subscription."""
@@ -142,7 +146,8 @@ class Subscriptions:
 
     async def claim(self, now: datetime, until: datetime, limit: int) -> list[Subscription]:
         """Up to `limit` that are due and that nobody looks at, for the caller to look at until then."""
-        cursor = self._documents.find({"due": {"$lte": now}, "claimed": {"$lte": now}}).limit(limit)
+        anybodys = {"due": {"$lte": now}, "claimed": {"$lte": now}, "kind": {"$ne": OF_A_TRAINING}}
+        cursor = self._documents.find(anybodys).limit(limit)
         claimed = []
         for document in await cursor.to_list(limit):
             guard = {"_id": document["_id"], "claimed": document["claimed"]}
@@ -150,6 +155,11 @@ class Subscriptions:
             if taken.matched_count:
                 claimed.append(Subscription.of(document))
         return claimed
+
+    async def due(self, subscription_ids: Sequence[str], now: datetime) -> list[str]:
+        """Those of them that are due, for a process that need not claim them."""
+        query = {"_id": {"$in": list(subscription_ids)}, "due": {"$lte": now}}
+        return [document["_id"] async for document in self._documents.find(query, {"_id": True})]
 
     async def save(self, subscription: Subscription, looked: Looked, now: datetime) -> bool:
         """Keep what came of looking, and its notification; False: the subscription has changed or gone meanwhile.

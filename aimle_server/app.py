@@ -269,7 +269,8 @@ class _Server:
         )
 
     def _selector(self, timeout: float, patience: float) -> Selector:
-        return Selector(self.repository.registrations, self.clients, timeout=timeout, patience=patience)
+        registrations = self.repository.registrations
+        return Selector(registrations, self.clients, self.external, timeout=timeout, patience=patience)
 
     def _tools(self) -> Tools:
         patience = self.settings.hfl.participation_timeout

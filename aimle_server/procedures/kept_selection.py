@@ -12,6 +12,7 @@ from typing import Any
 
 from aimle_server.procedures import availability
 from aimle_server.procedures.client_participation import AimleClients, MakeBody, gather_participants
+from aimle_server.procedures.external import External
 from aimle_server.procedures.matching import Candidate
 from ml_repository.registrations import Registrations
 
@@ -25,6 +26,9 @@ SHORT = timedelta(minutes=1)
 
 LONGEST = timedelta(days=1)
 """Between two looks where nothing is expected."""
+
+_PLACES = {"availLocCfgs", "unavblLocCfgs"}
+"""By which an AimleClientProfile says where the client takes part."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class Selected:
         kept: those of before that still fulfil the criteria, as they are now, by client id.
         joined: newcomers that agreed.
         refused: ids of those that were asked and did not join.
+        moving: whether it depends on where one of them is, which a connected system knows.
     """
 
     kept: Mapping[str, Candidate]
     joined: Sequence[Candidate]
     refused: Sequence[str]
+    moving: bool = False
 
     @property
     def all(self) -> dict[str, Candidate]:
@@ -65,23 +71,32 @@ class Selected:
 
     def due(self, now: datetime, pause: timedelta) -> datetime:
         """When to look again: after the pause, or when the hours of one end; the end of a registration is an event."""
+        pauses = [pause, ELSEWHERE] if self.moving else [pause]
         ends = (availability.available_until(candidate.profile, now) for candidate in self.all.values())
-        return min([now + pause, *(end for end in ends if end)])
+        return min([now + min(pauses), *(end for end in ends if end)])
 
 
 class Selector:
     """Brings selections up to date.
 
     Args:
+        registrations, clients, external: who is registered, the way to them, what other systems know.
         timeout: seconds that newcomers have to agree, all together.
         patience: seconds that each of them has.
     """
 
     def __init__(
-        self, registrations: Registrations, clients: AimleClients, *, timeout: float, patience: float
+        self,
+        registrations: Registrations,
+        clients: AimleClients,
+        external: External,
+        *,
+        timeout: float,
+        patience: float,
     ) -> None:
         self._registrations = registrations
         self._clients = clients
+        self._external = external
         self._timeout = timeout
         self._patience = patience
 
@@ -94,7 +109,10 @@ class Selector:
         asked: list[str] = []
         joined = await self._invite(wanted, missing, {*kept, *out}, asked) if missing > 0 else []
         agreed = {candidate.client_id for candidate in joined}
-        return Selected(kept, joined, [client for client in asked if client not in agreed])
+        moving = self._external.locates and any(
+            _PLACES & one.profile.keys() for one in (*kept.values(), *joined)
+        )
+        return Selected(kept, joined, [client for client in asked if client not in agreed], moving)
 
     async def _kept(self, before: Sequence[str], wanted: Wanted, now: datetime) -> dict[str, Candidate]:
         found = await self._registrations.by_client_ids(before, now) if before else {}

@@ -13,9 +13,17 @@ from aimle_client.testing import RunningServer
 from aimle_client.val import Objective, Training, TrainingEvent, ValServer, member_criteria
 from aimle_server.procedures.external import External, NoService
 from ml_repository.database import Database
+from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
-from ml_repository.subscriptions import OF_A_TRAINING, Positions
-from tests.support import ManualClock, eventually
+from ml_repository.subscriptions import (
+    NEVER,
+    OF_A_TRAINING,
+    Looked,
+    Positions,
+    Subscription,
+    Subscriptions,
+)
+from tests.support import START, ManualClock, eventually
 from tests.support_participant import Participant, participants, update
 from tests.support_training import begin, events_of, serving, val_server
 
@@ -292,3 +300,16 @@ async def test_no_api_shows_it(world: World, path: str) -> None:
     for method in ("GET", "DELETE"):
         assert (await client.call(method, f"{world.server.url}{path}/{training.id}"))[0] == 404
     await training.cancel()
+
+
+async def test_only_who_drives_the_training_looks_at_it(database: Database) -> None:
+    """Its subscription is marked like any other, and no watch that claims what is due takes it."""
+    store = Subscriptions(database, Outbox(database))
+    await store.add(Subscription("t", OF_A_TRAINING, "val", {}, NEVER, {}), START)
+    read = await store.get(OF_A_TRAINING, "t", "val", START)
+    assert read is not None
+    assert await store.save(read, Looked({}, ["client:ue-1"], NEVER), START)
+    assert await store.due(["t"], START) == []
+    assert await store.concern(["client:ue-1"], START) == 1
+    assert await store.due(["t", "another"], START) == ["t"]
+    assert await store.claim(START, NEVER, 5) == []

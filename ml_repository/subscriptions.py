@@ -17,7 +17,7 @@ An event marks the subscriptions it concerns, and whoever is free looks at them:
 process dies, and one that comes while a subscription is being looked at has it looked at once more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -134,8 +134,8 @@ class Subscriptions:
         """Whether there is any."""
         return await self._documents.find_one({"due": {"$gt": _NOBODY}}, {"_id": True}) is not None
 
-    async def concern(self, topics: Sequence[str], now: datetime) -> int:
-        """An event has these topics: have the subscriptions that it concerns looked at; how many those are."""
+    async def concern(self, topics: Collection[str], now: datetime) -> int:
+        """Events have these topics: have the subscriptions that they concern looked at; how many those are."""
         found = await self._documents.find({"topics": {"$in": list(topics)}}, {"_id": True}).to_list(None)
         mark = {"$set": {"due": now}, "$inc": {"marks": 1}}
         if found:

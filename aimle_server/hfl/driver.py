@@ -33,6 +33,9 @@ from sbi.errors import AimleError, Unavailable
 
 _log = logging.getLogger("aimle.hfl")
 
+LOOK_PAUSE = 5.0
+"""Seconds between two looks at the members while a round runs: each reads all of them."""
+
 DATABASE_PAUSE = 1.0
 """Seconds between attempts at what needs a database that does not answer."""
 
@@ -88,6 +91,7 @@ class Driver:
         self._inbox: asyncio.Queue[tuple[events.Event, asyncio.Event]] = asyncio.Queue()
         self._unwritten = False
         self._stopped_then: tuple[str, ...] | None = None  # when participants were chosen here last
+        self._looked: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._latest: dict[str, asyncio.Task[None]] = {}
         self.put(events.Resumed())
@@ -106,7 +110,10 @@ class Driver:
         """Something concerns the members: see to the next round's while one runs. Before a round it is done anyway."""
         training = self.training
         running = training.state in (State.ROUND_RUNNING, State.AGGREGATING) and training.finish is None
-        if running and not training.evaluating_only and not self._is_going_on("look"):
+        moment = self._tools.clock.monotonic()
+        lately = self._looked is not None and moment - self._looked < LOOK_PAUSE
+        if running and not training.evaluating_only and not lately and not self._is_going_on("look"):
+            self._looked = moment
             self._spawn(self._prepare, "look")
 
     async def run(self) -> None:

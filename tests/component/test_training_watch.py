@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,16 @@ import pytest
 
 from aimle_client.testing import RunningServer
 from aimle_client.val import Objective, Training, TrainingEvent, ValServer, member_criteria
+from aimle_server.hfl.driver import LOOK_PAUSE
 from aimle_server.procedures.external import External, NoService
+from aimle_server.watch.follower import Follower
 from ml_repository.database import Database
 from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
 from ml_repository.subscriptions import (
     NEVER,
     OF_A_TRAINING,
+    Happened,
     Looked,
     Positions,
     Subscription,
@@ -190,15 +193,7 @@ async def test_no_registration_is_read_where_nothing_happens(
     """Rounds between which nobody comes, changes or goes look at no client, and a change is looked at once."""
     clients = [await world.come("ue-1"), await world.come("ue-2")]
     training = await world.train(2)
-    reads: list[str] = []
-    for name in ("by_client_ids", "candidates"):
-        plain = getattr(Registrations, name)
-
-        def counted(*args: Any, name: str = name, plain: Any = plain) -> Any:
-            reads.append(name)
-            return plain(*args)
-
-        monkeypatch.setattr(Registrations, name, counted)
+    reads = reads_of_clients(monkeypatch)
 
     async def rounds(first: int, last: int) -> None:
         for number in range(first, last + 1):
@@ -216,6 +211,40 @@ async def test_no_registration_is_read_where_nothing_happens(
     await rounds(7, 9)
     assert reads == ["by_client_ids"]
     await training.cancel()
+
+
+async def test_members_that_state_something_all_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a round runs they are looked at together, every five seconds."""
+    client = await world.come("ue-1")
+    training = await world.train(1)
+    await world.until(lambda: client.rounds == 1)
+    await world.until_seen()
+    world.clock.advance(LOOK_PAUSE)
+    reads = reads_of_clients(monkeypatch)
+    for _ in range(20):
+        world.clock.advance(0.01)
+        await client.register()
+    await world.until(lambda: reads)
+    begun = world.clock.now()
+    await world.until(lambda: len(reads) == 2)
+    assert (world.clock.now() - begun).total_seconds() > LOOK_PAUSE - 0.1
+    await training.cancel()
+
+
+def reads_of_clients(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on, each time that registrations are looked up or searched, by which way."""
+    reads: list[str] = []
+    for name in ("by_client_ids", "candidates"):
+        plain = getattr(Registrations, name)
+
+        def counted(*args: Any, name: str = name, plain: Any = plain) -> Any:
+            reads.append(name)
+            return plain(*args)
+
+        monkeypatch.setattr(Registrations, name, counted)
+    return reads
 
 
 async def test_a_newcomer_takes_a_free_place(world: World) -> None:
@@ -313,3 +342,22 @@ async def test_only_who_drives_the_training_looks_at_it(database: Database) -> N
     assert await store.concern(["client:ue-1"], START) == 1
     assert await store.due(["t", "another"], START) == ["t"]
     assert await store.claim(START, NEVER, 5) == []
+
+
+async def test_what_happens_together_is_one_mark(database: Database) -> None:
+    """However many clients come at the same time, a subscription that they concern is marked once, and not again."""
+    store = Subscriptions(database, Outbox(database))
+    await store.add(Subscription("t", OF_A_TRAINING, "val", {}, NEVER, {}), START)
+    read = await store.get(OF_A_TRAINING, "t", "val", START)
+    assert read is not None
+    await store.save(read, Looked({}, ["data:digits"], NEVER), START)
+
+    async def events(since: datetime, now: datetime) -> list[Happened]:
+        return [Happened(f"ue-{number}", START, ["data:digits", f"client:{number}"]) for number in range(9)]
+
+    follower = Follower("registrations", events, store, Positions(database), "this process")
+    for _ in range(2):
+        await follower.follow(START)
+    marked = await store.get(OF_A_TRAINING, "t", "val", START)
+    assert marked is not None
+    assert marked.marks == 1

@@ -27,6 +27,7 @@ class Participant:
         server: apiRoot of its AIMLE server.
         name: its AIMLE client id.
         asked_to: JOIN and DEPART, in order.
+        answering: it answers JOIN when this is set, as it is until a test clears it.
         operations: bodies of START and STOP, in order.
         subscriptions: by their paths, each HflTrngSub as it stands.
         granted: paths of all subscriptions that there ever were.
@@ -37,6 +38,7 @@ class Participant:
     name: str
     session: aiohttp.ClientSession
     asked_to: list[str] = field(default_factory=list)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
     operations: list[Any] = field(default_factory=list)
     subscriptions: dict[str, dict[str, Any]] = field(default_factory=dict)
     granted: list[str] = field(default_factory=list)
@@ -107,7 +109,10 @@ class Participant:
         assert await self.notify() == 204
 
     async def _participation(self, request: web.Request) -> web.Response:
-        self.asked_to.append((await request.json())["clientSetPart"])
+        part = (await request.json())["clientSetPart"]
+        self.asked_to.append(part)
+        if part == "JOIN":
+            await self.answering.wait()
         return web.json_response({"clientStatus": True})
 
     async def _perform(self, request: web.Request) -> web.Response:
@@ -171,6 +176,7 @@ class Participant:
 
     async def listen(self) -> None:
         """Open the APIs, on any free port."""
+        self.answering.set()
         self._runner = web.AppRunner(self.application(), shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()

@@ -28,7 +28,7 @@ from ml_repository.subscriptions import (
 )
 from tests.support import START, ManualClock, eventually
 from tests.support_participant import Participant, participants, update
-from tests.support_training import begin, events_of, serving, val_server
+from tests.support_training import begin, events_of, reached, serving, val_server
 
 UPDATE = update(np.ones(4, np.float32))
 A_DAY = 86_400.0
@@ -300,6 +300,39 @@ async def test_who_joined_for_nothing_is_told_so(world: World) -> None:
 
 async def _nothing_is_watched(database: Database) -> bool:
     return await database["subscriptions"].count_documents({}) == 0
+
+
+async def test_an_invitation_that_outlasts_the_round(world: World) -> None:
+    """The next round waits for the answer, and nobody is asked twice."""
+    leaving, slow = await world.come("ue-1"), await world.come("ue-2", **LETTERS)
+    training = await world.train(1)
+    await world.until(lambda: leaving.rounds == 1)
+    await world.until_seen()
+    slow.answering.clear()
+    await slow.register()
+    await leaving.deregister()
+    await world.until(lambda: slow.asked_to == ["JOIN"])
+    await leaving.participate(UPDATE)
+    await reached(training, "SELECTING", rounds=1)
+    slow.answering.set()
+    await world.until(lambda: slow.rounds == 1)
+    assert slow.asked_to == ["JOIN"]
+    await training.cancel()
+
+
+async def test_an_invitation_that_outlasts_the_training(world: World) -> None:
+    """Who is just being asked when the training ends departs."""
+    leaving, slow = await world.come("ue-1"), await world.come("ue-2", **LETTERS)
+    training = await world.train(1)
+    await world.until(lambda: leaving.rounds == 1)
+    await world.until_seen()
+    slow.answering.clear()
+    await slow.register()
+    await leaving.deregister()
+    await world.until(lambda: slow.asked_to == ["JOIN"])
+    await training.cancel()
+    await eventually(lambda: slow.asked_to == ["JOIN", "DEPART"])
+    await eventually(lambda: _nothing_is_watched(world.database))
 
 
 async def test_a_client_at_which_the_operation_starts_again(world: World) -> None:

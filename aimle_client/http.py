@@ -16,7 +16,14 @@ import aiohttp
 from aiohttp import hdrs
 
 from aimle_client.addresses import api_root
-from aimle_client.errors import NotTrusted, ServerUnavailable, UnexpectedAnswer, refusal_of
+from aimle_client.errors import (
+    NotTrusted,
+    ServerUnavailable,
+    Unauthorized,
+    UnexpectedAnswer,
+    refusal,
+    refusal_of,
+)
 from aimle_client.failures import failure, not_sent
 from aimle_client.tokens import ClientCredentials, TokenProvider
 from sbi.api import JSON
@@ -26,6 +33,9 @@ __all__ = ["Answer", "ClientCredentials", "Connection", "RetryPolicy", "open_ses
 
 _IDEMPOTENT = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_PUT, hdrs.METH_DELETE})
 _COME_AGAIN = frozenset({429, 502, 503, 504})
+_HEARTBEAT = 20.0
+"""Seconds between two pings on a WebSocket: NATs forget connections on which nothing happens."""
+_LARGEST_MESSAGE = 16 * 2**20
 _ANSWER_WITHIN = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
 
@@ -143,6 +153,36 @@ class Connection:
         if self._tokens is None:
             return {}
         return {hdrs.AUTHORIZATION: f"Bearer {await self._tokens.token(scope)}"}
+
+    async def websocket(self, url: str, scope: str) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket with a token for this scope; one that the server no longer takes is replaced once.
+
+        Raises:
+            RequestRefused: 4xx, by the tree of `aimle_client.errors`.
+            ServerUnavailable: no answer; NotTrusted: the server's certificate.
+        """
+        try:
+            return await self._open_websocket(url, scope)
+        except Unauthorized:
+            if self._tokens is None:
+                raise
+            self._tokens.forget(scope, await self._tokens.token(scope))
+            return await self._open_websocket(url, scope)
+
+    async def _open_websocket(self, url: str, scope: str) -> aiohttp.ClientWebSocketResponse:
+        try:
+            return await self.session.ws_connect(
+                url,
+                headers=await self.authorization(scope),
+                heartbeat=_HEARTBEAT,
+                max_msg_size=_LARGEST_MESSAGE,
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            if 400 <= error.status < 500:
+                raise refusal(error.status, None) from error
+            raise ServerUnavailable(f"the server answers {error.status}") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise failure("the server", url, error) from error
 
     async def _send(self, request: _Request) -> Answer:
         attempt = 1

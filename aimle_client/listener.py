@@ -100,6 +100,9 @@ class NotificationListener:
             says: behind NAT or a reverse proxy.
         tls: for HTTPS; None: plain HTTP.
 
+    Attributes:
+        url: apiRoot under which it is reached; the addresses of mailboxes begin with it.
+
     Raises:
         ValueError: it listens on a wildcard address, which nobody can call, and has no `callback_url`; or
             that is not an http or https address.
@@ -114,6 +117,12 @@ class NotificationListener:
         self._listen = listen
         self._tls = tls
         self._mailboxes: dict[str, Mailbox[Any]] = {}
+
+    @property
+    def own_url(self) -> str:
+        """apiRoot at which it listens, whatever others are told."""
+        host, port = self._listen[0], self._runner.addresses[0][1]
+        return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def open(self) -> Mailbox[TrainingEvent]:
         """A mailbox for a training, with an address that was never used before."""
@@ -163,7 +172,7 @@ class NotificationListener:
         except OSError:
             await self._runner.cleanup()
             raise
-        self.url = self._callback_url or self._own_url()
+        self.url = self._callback_url or self.own_url
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -175,10 +184,6 @@ class NotificationListener:
         app[LISTENER] = self
         mount(app, [API])
         return app
-
-    def _own_url(self) -> str:
-        host, port = self._listen[0], self._runner.addresses[0][1]
-        return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 LISTENER = web.AppKey("listener", NotificationListener)

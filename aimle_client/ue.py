@@ -35,6 +35,7 @@ from aimle_client.apis import APIS
 from aimle_client.apis.hfl_training import SUBSCRIPTIONS
 from aimle_client.apis.participation import PARTICIPATION
 from aimle_client.apis.service_operations import SERVICE_OPERATIONS
+from aimle_client.channel import Channel
 from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
 from aimle_client.policy import DefaultPolicy, Participation, Policy
 from aimle_client.runtime.operations import Operation, ServiceOperations
@@ -124,6 +125,7 @@ class AimleClient:
         credentials: for tokens at the server; None: it calls without tokens.
         listen: address and port of its own APIs; port 0: any free one.
         public_url: apiRoot under which the server reaches it; empty: as `listen` says.
+        websocket: nobody can call it, it is behind a NAT: it opens a WebSocket, over which the server reaches it.
         profile: merge patch (RFC 7396) on the AimleClientProfile that comes of the rest.
         policy: decides on participation; None: DefaultPolicy.
         trust: whose tokens open its APIs.
@@ -137,7 +139,8 @@ class AimleClient:
     Raises:
         TypeError: `services` is one text, or a trainer has no `fit` or `evaluate`.
         ValueError: there is no data set; an address does not begin with http:// or https:// and a host;
-            `listen` is a wildcard address, and there is no `public_url`; `ca_file` cannot be read.
+            `listen` is a wildcard address, and there is no `public_url`; `websocket` goes with neither a `public_url`
+            nor `tls`; `ca_file` cannot be read.
     """
 
     def __init__(
@@ -150,6 +153,7 @@ class AimleClient:
         credentials: ClientCredentials | None = None,
         listen: tuple[str, int] = ("127.0.0.1", 0),
         public_url: str = "",
+        websocket: bool = False,
         profile: Mapping[str, Any] | None = None,
         policy: Policy | None = None,
         trust: Trust | None = None,
@@ -160,6 +164,8 @@ class AimleClient:
         retry: RetryPolicy | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if websocket and (public_url or tls):
+            raise ValueError("websocket: public_url and tls are for a client that is called")
         if not public_url and _is_any(listen[0]):
             raise ValueError(f"public_url: needed when listening on {listen[0]}, which nobody can call")
         if isinstance(services, str):
@@ -174,6 +180,7 @@ class AimleClient:
         self._credentials = credentials
         self._listen = listen
         self._uri = public_url and api_root("public_url", public_url)
+        self._websocket = websocket
         self._profile = profile
         self._trust = None if insecure_no_auth else trust or Trust()
         self._token_url = web_address("token_url", token_url or f"{self._server}/oauth2/token")
@@ -209,11 +216,13 @@ class AimleClient:
 
     async def run_forever(self) -> None:
         """Return when the client is left; RequestRefused when the server does not want it any more."""
-        await asyncio.wait([self._keeper])
-        if not self._keeper.cancelled():
-            self._keeper.result()
+        ended, _ = await asyncio.wait(self._kept, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            if not task.cancelled():
+                task.result()
 
     async def __aenter__(self) -> Self:
+        self._kept: list[asyncio.Task[None]] = []
         async with AsyncExitStack() as stack:
             connection = await self._connect(stack)
             await self._serve(stack, connection)
@@ -236,18 +245,24 @@ class AimleClient:
         trainers = {name: offer.trainer for name, offer in self._datasets.items()}
         rounds = Rounds(connection, trainers, self._clock, self._round_listeners)
         stack.callback(rounds.close)
+        channel = Channel(connection) if self._websocket else None
+        if channel:
+            await channel.open()
+            self._uri = channel.url
         runner = web.AppRunner(self._application(connection, rounds), shutdown_timeout=5, **AS_SENT)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.TCPSite(runner, *self._listen, ssl_context=self._tls).start()
         stack.push_async_callback(self._subscriptions.close)
-        if not self._uri:
-            port = runner.addresses[0][1]
-            self._uri = f"{'https' if self._tls else 'http'}://{_bracketed(self._listen[0])}:{port}"
+        own = f"{'https' if self._tls else 'http'}://{_bracketed(self._listen[0])}:{runner.addresses[0][1]}"
+        self._uri = self._uri or own
+        if channel:
+            self._kept.append(await channel.connect(own))
+            stack.push_async_callback(channel.close)
 
     def _application(self, connection: Connection, rounds: Rounds) -> web.Application:
         self._subscriptions = Subscriptions(
-            self._datasets, self._operations, rounds.run, lambda: secrets.token_urlsafe(16)
+            self._datasets, self._operations, rounds.run, self._clock, lambda: secrets.token_urlsafe(16)
         )
         app = web.Application(middlewares=[problem_middleware])
         app[AUTHENTICATOR] = self._authenticator(connection)
@@ -273,8 +288,9 @@ class AimleClient:
         self._registration = Registration(connection, document, self._clock)
         stack.push_async_callback(self._registration.withdraw)
         await self._registration.register()
-        self._keeper = asyncio.create_task(self._registration.keep())
-        stack.push_async_callback(_end, self._keeper)
+        keeper = asyncio.create_task(self._registration.keep())
+        self._kept.append(keeper)
+        stack.push_async_callback(_end, keeper)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -13,9 +13,11 @@ from aiohttp import ClientSession, hdrs, web
 from aimle_server import metrics
 from aimle_server.access import Access, open_access
 from aimle_server.apis import SERVED_APIS
+from aimle_server.apis.channels import add_addresses
 from aimle_server.apis.hfl_management import HFL_PATH
 from aimle_server.apis.oauth import API as OAUTH_API
 from aimle_server.apis.oauth import TOKEN_SERVICE
+from aimle_server.channels.channels import Channels
 from aimle_server.consumers.aimle_clients import AimleClients
 from aimle_server.consumers.peers import Peers, open_peer_session
 from aimle_server.health import add_health
@@ -32,9 +34,10 @@ from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from aimle_server.presence import Presence, needs_database
 from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
+from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
-from aimle_server.procedures.client_selection import ClientSelection
+from aimle_server.procedures.client_selection import ClientSelection, wanted_by_criteria
 from aimle_server.procedures.external import External
 from aimle_server.procedures.kept_selection import Selector
 from aimle_server.procedures.model_retrieval import ModelRetrieval
@@ -49,6 +52,7 @@ from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
 from aimle_server.watch.follower import Follower
 from aimle_server.watch.looks import Watch
+from ml_repository.channels import ADDRESSES
 from ml_repository.database import Database, open_database, translate
 from ml_repository.embedded import EmbeddedDatabase
 from ml_repository.fl_member_registration import FLMemberRegistration
@@ -106,6 +110,7 @@ class _Server:
         presence: Presence,
         access: Access,
         outbound: Outbound,
+        channels: Channels,
         peer_session: ClientSession,
     ) -> None:
         self.settings = settings
@@ -116,11 +121,13 @@ class _Server:
         self.access = access
         self.clients = AimleClients(outbound, settings.hfl.call_timeout)
         self.outbound = outbound
+        self.channels = channels
         self.peer_session = peer_session
         self.data = Path(settings.server.data_dir)
         self.discovery = ModelDiscovery(repository.models)
         self.artifacts = self._model_artifacts()
         self.dispatcher = self._dispatcher()
+        self.channels.wake = self.dispatcher.wake
         self.files = RoundFiles(
             self.data / "trainings",
             repository.artifacts,
@@ -131,14 +138,12 @@ class _Server:
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
         self.retrieval = ModelRetrieval(self.discovery, self._registration_of)
-        self.selections = SelectionWatch(
-            self.client_discovery,
-            self._selector(settings.hfl.participation_timeout, settings.hfl.participation_timeout / 2),
-            self.clients,
-            external,
-            clock,
+        self.selections = self._selections()
+        self.retrievals = Kind(
+            retrieval_subscriptions.KIND,
+            MLMdlRetSub(),
+            RetrievalWatch(self.retrieval, clock, settings.api_root).look,
         )
-        self.retrievals = RetrievalWatch(self.retrieval, clock, settings.api_root)
         self.watch = self._watch()
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
@@ -155,10 +160,13 @@ class _Server:
             await presence.start()
             stack.push_async_callback(presence.stop)
             access = await stack.enter_async_context(open_access(settings, repository.oauth_clients, clock))
-            outbound = Outbound(_policy(settings), authorize=access.authorize)
-            stack.push_async_callback(outbound.close)
             peer_session = await stack.enter_async_context(open_peer_session())
-            yield cls(settings, clock, external, repository, presence, access, outbound, peer_session)
+            channels = _channels(settings, clock, repository, peer_session)
+            outbound = Outbound(_policy(settings), authorize=access.authorize, inside=channels)
+            stack.push_async_callback(outbound.close)
+            yield cls(
+                settings, clock, external, repository, presence, access, outbound, channels, peer_session
+            )
 
     def application(self) -> web.Application:
         """The aiohttp application over these parts."""
@@ -179,6 +187,7 @@ class _Server:
             app[TOKEN_SERVICE] = self.access.token_service
             mount(app, [OAUTH_API])
         mount(app, SERVED_APIS)
+        add_addresses(app)
         app.on_response_prepare.append(_hide_versions)
         app.cleanup_ctx.append(self._background)
         app.on_shutdown.append(self._hand_over)
@@ -195,6 +204,7 @@ class _Server:
     async def _hand_over(self, _app: web.Application) -> None:
         """Nobody new gets in any more, so no round can end here; what came before is still answered."""
         await self.engine.stop()
+        await self.channels.close()
 
     def _services(self) -> Services:
         registrations, client_sets = self.repository.registrations, self.repository.client_sets
@@ -206,7 +216,7 @@ class _Server:
             self.repository.profiles,
             self.artifacts,
             self.engine.begin,
-            self.outbound.policy.check,
+            self.outbound.check,
             _new_id,
             self.settings.hfl,
         )
@@ -216,7 +226,7 @@ class _Server:
                 self.clock,
                 _new_id,
                 _lifetimes(self.settings),
-                self.outbound.policy.check,
+                self.outbound.check,
                 self.watch.happened,
             ),
             discovery=discovery,
@@ -229,18 +239,9 @@ class _Server:
                 _new_id,
                 self.settings.hfl.participation_timeout,
             ),
-            selection_subscriptions=self._subscriptions(
-                Kind(
-                    selection_subscriptions.KIND,
-                    ClientSelSub(),
-                    self.selections.end,
-                    selection_subscriptions.check,
-                )
-            ),
+            selection_subscriptions=self._subscriptions(self.selections),
             retrieval=self.retrieval,
-            retrieval_subscriptions=self._subscriptions(
-                Kind(retrieval_subscriptions.KIND, MLMdlRetSub(), self.retrievals.end)
-            ),
+            retrieval_subscriptions=self._subscriptions(self.retrievals),
             training=training,
             update=ModelUpdate(
                 self.repository.models,
@@ -266,6 +267,10 @@ class _Server:
             reports=Reports(self.engine, self.files, registrations),
             update_spool=self.update_spool,
             peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
+            channels=ChannelManagement(
+                self.repository.channels, self.clock, _new_id, _channels_base(self.settings)
+            ),
+            sockets=self.channels,
         )
 
     def _selector(self, timeout: float, patience: float) -> Selector:
@@ -294,13 +299,26 @@ class _Server:
             results=Results(self.files, self.artifacts, self.repository.registrations),
         )
 
+    def _selections(self) -> Kind:
+        timeout = self.settings.hfl.participation_timeout
+        watch = SelectionWatch(
+            self.client_discovery,
+            self._selector(timeout, timeout / 2),
+            self.clients,
+            self.external,
+            self.clock,
+        )
+        return Kind(
+            selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
+        )
+
     def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
         return SubscriptionManagement(
             kind,
             self.repository.subscriptions,
             self.clock,
             _new_id,
-            self.outbound.policy.check,
+            self.outbound.check,
             self.watch.wake,
         )
 
@@ -313,10 +331,7 @@ class _Server:
                 Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
                 for name, events in sources.items()
             ],
-            {
-                selection_subscriptions.KIND: self.selections,
-                retrieval_subscriptions.KIND: self.retrievals,
-            },
+            [self.selections, self.retrievals],
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),
@@ -371,6 +386,26 @@ async def _open_database(settings: Settings) -> AsyncIterator[Database]:
         database = open_database(url, settings.database.name)
         stack.push_async_callback(database.close)
         yield database
+
+
+def _channels(
+    settings: Settings, clock: Clock, repository: Repository, peer_session: ClientSession
+) -> Channels:
+    return Channels(
+        repository.channels,
+        repository.outbox,
+        clock,
+        _new_id,
+        peer_session,
+        base=_channels_base(settings),
+        address=settings.peer_url,
+        most_bytes=settings.server.max_json_bytes,
+    )
+
+
+def _channels_base(settings: Settings) -> str:
+    """What the addresses of all channels begin with."""
+    return settings.api_root + ADDRESSES
 
 
 def _policy(settings: Settings) -> TargetPolicy:

@@ -66,12 +66,12 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(_args: argparse.Namespace) -> int:
+def _demo(args: argparse.Namespace) -> int:
     try:
         from aimle_server import demo
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: install the extra `demo` (pip install 'aimle[demo]')", 1)
-    return demo.main()
+    return demo.main(websocket=args.websocket)
 
 
 def _token(args: argparse.Namespace) -> int:
@@ -93,12 +93,13 @@ def _outbox(args: argparse.Namespace) -> int:
 
 
 def _scopes_of(role: str) -> list[str]:
-    """A device registers itself; an application asks for everything else that this server serves."""
+    """A device registers itself and may be behind a NAT; an application asks for everything but registration."""
     from aimle_server.apis import SERVED_APIS
+    from aimle_server.apis.channels import API as CHANNELS
     from aimle_server.apis.client_registration import API as REGISTRATION
 
     if role == "device":
-        return [REGISTRATION.scope]
+        return [REGISTRATION.scope, CHANNELS.scope]
     return sorted({api.scope for api in SERVED_APIS} - {REGISTRATION.scope})
 
 
@@ -146,7 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = _command(commands, "run", _run, "serve until SIGTERM or SIGINT")
     _add_settings(run, tuple(key.dotted for key in keys_of(Settings).values()))
-    _command(commands, "demo", _demo, "a federated training with clients on this machine")
+    _command(commands, "demo", _demo, "a federated training with clients on this machine").add_argument(
+        "--websocket",
+        action="store_true",
+        help="the server calls nobody: clients and application open WebSockets, as behind a NAT",
+    )
     _add_token(_command(commands, "token", _token, "clients and tokens of the built-in issuer"))
     _add_outbox(_command(commands, "outbox", _outbox, "notifications that are not delivered"))
     specs = _command(commands, "specs", _specs, "the OpenAPI documents that the code describes")

@@ -1,13 +1,14 @@
 """Whether the database is there: requests that need it are refused at once while it is not.
 
 Without this each request would hold a thread of the driver until its own timeout, and the next ones would wait
-for a thread: callers would wait the longer the more of them there are. Streamed transfers and what participants
-send in a round are let through; they need the database for a moment or not at all.
+for a thread: callers would wait the longer the more of them there are. Streamed transfers, WebSockets and what
+participants send in a round are let through; they need the database for a moment or not at all.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -30,7 +31,9 @@ _NEEDING = frozenset(
     operation.operation_id
     for api in (OAUTH_API, *SERVED_APIS)
     for operation in api.operations
-    if not operation.streams and not operation.capability
+    if not operation.streams
+    and not operation.capability
+    and HTTPStatus.SWITCHING_PROTOCOLS not in operation.answers
 )
 
 

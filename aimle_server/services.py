@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from aimle_server.channels.channels import Channels
 from aimle_server.consumers.peers import Peers
 from aimle_server.hfl.reports import Reports
+from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration
 from aimle_server.procedures.client_selection import ClientSelection
@@ -37,6 +39,8 @@ class Services:
     reports: Reports
     update_spool: Spool
     peers: Peers
+    channels: ChannelManagement
+    sockets: Channels
 
 
 SERVICES = web.AppKey("services", Services)

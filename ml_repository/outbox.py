@@ -7,7 +7,7 @@ its streams; leases run out by the clocks of the processes, so those have to agr
 A message in the collection `outbox`:
     stream, sequence, target, body  the message; `body` as the JSON text that is sent, whatever its keys are
     shard                           that of its stream
-    origin                          scheme, host and port of the target
+    origin                          scheme, host and port of the target; of a channel of ours, its address
     created                         when it was enqueued, or revived as a dead letter
     due                             when its stream is to be looked at because of it; None: never
     attempts, status                failed attempts, and the last one's HTTP status (None: no answer)
@@ -32,6 +32,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import DuplicateKeyError
 
+from ml_repository.channels import ADDRESSES
 from ml_repository.database import Database, Document, Session
 from sbi.clock import Clock
 
@@ -111,7 +112,7 @@ class Due:
 
     Attributes:
         stream: its name.
-        origin: of the target of its message that is due.
+        origin: of the target of its message that is due (`origin_of`).
     """
 
     stream: str
@@ -328,6 +329,11 @@ class Outbox:
         now = self._clock.now()
         return await self._change_all({"due": {"$gt": now}}, {"due": now})
 
+    async def make_due(self, target: str) -> int:
+        """End the pauses of what has the same origin as `target`; how many messages waited."""
+        now = self._clock.now()
+        return await self._change_all({"due": {"$gt": now}, "origin": origin_of(target)}, {"due": now})
+
     async def drop(self, stream: str, session: Session) -> None:
         """Forget a stream with its dead letters: nobody wants its messages any more.
 
@@ -367,16 +373,19 @@ def _document(message: Message, now: datetime) -> Document:
         "sequence": message.sequence,
         "shard": shard_of(message.stream),
         "target": message.target,
-        "origin": _origin(message.target),
+        "origin": origin_of(message.target),
         "body": json.dumps(message.body),
         **_untried(now),
     }
 
 
-def _origin(target: str) -> str:
-    """Scheme, host and port as they are written; `target` itself if it is no URL."""
-    found = re.match(r"[^/]*//[^/?#]*", target)
-    return found[0].lower() if found else target
+def origin_of(target: str) -> str:
+    """Scheme, host and port as they are written, and the channel if it is one; `target` itself if it is no URL.
+
+    Behind one address of ours there are as many consumers as channels, and none of them waits for another.
+    """
+    found = re.match(rf"([^/]*//[^/?#]*)({ADDRESSES}[^/?#]+)?", target)
+    return found[1].lower() + (found[2] or "") if found else target
 
 
 def _untried(now: datetime) -> Document:

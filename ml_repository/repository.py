@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
-from ml_repository import database as connection
 from ml_repository import (
+    channels,
     discards,
     fl_members,
     models,
@@ -17,8 +17,10 @@ from ml_repository import (
     subscriptions,
     trainings,
 )
+from ml_repository import database as connection
 from ml_repository.artifacts import INDEXES as ARTIFACT_INDEXES
 from ml_repository.artifacts import Artifacts
+from ml_repository.channels import Channels
 from ml_repository.client_sets import ClientSets
 from ml_repository.database import Database
 from ml_repository.discards import Discards
@@ -34,6 +36,7 @@ from sbi.clock import Clock
 
 INDEXES = {
     **ARTIFACT_INDEXES,
+    **channels.INDEXES,
     **connection.INDEXES,
     **discards.INDEXES,
     **fl_members.INDEXES,
@@ -56,6 +59,7 @@ class Repository:
 
     database: Database
     artifacts: Artifacts
+    channels: Channels
     client_sets: ClientSets
     discards: Discards
     fl_members: FLMembers
@@ -84,6 +88,7 @@ class Repository:
         return cls(
             database=database,
             artifacts=artifacts,
+            channels=Channels(database),
             client_sets=ClientSets(database),
             discards=discarded,
             fl_members=FLMembers(database),
@@ -102,6 +107,7 @@ class Repository:
         """Clean up what reading no longer shows."""
         # Whoever watches clients is to see first that they have gone.
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
+        await self.channels.remove_expired(now)
         await self.fl_members.remove_expired(now)
         await self.models.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

@@ -35,14 +35,18 @@ async def read_json(request: web.Request, content_type: str) -> Any:
     """The request's body as plain JSON data."""
     if request.content_type != content_type:
         raise UnsupportedMediaType(f"the body must be {content_type}")
+    return parse_json(_decoded(await read_body(request), request), "")
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The request's body as it was sent, where that is no model."""
     try:
         async with reading():
-            raw = await request.read()
+            return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise _too_large() from error
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body broke off") from error
-    return parse_json(_decoded(raw, request), "")
 
 
 def _decoded(raw: bytes, request: web.Request) -> bytes:

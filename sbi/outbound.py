@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import hdrs
@@ -190,6 +190,20 @@ class _Outgoing:
         return self.headers | (self.authorization if url.origin() == first.origin() else {})
 
 
+class Inside(Protocol):
+    """A way to targets that are reached without a call: their addresses are of this side itself."""
+
+    def leads(self, url: str) -> bool:
+        """Whether the address is one of these."""
+        ...
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, wait: float
+    ) -> Response:
+        """The target's answer; TargetUnreachable if after `wait` seconds there is nobody to ask."""
+        ...
+
+
 class Outbound:
     """The one HTTP client for targets that peers name: pooled, without cookies, proxies or decompression.
 
@@ -198,6 +212,7 @@ class Outbound:
     Args:
         policy: what may be called.
         authorize: gives the bearer token for a scope.
+        inside: the way to targets that are not called.
         connect_timeout: seconds to open one connection.
         read_timeout: seconds of silence after which a stream of `session` is given up.
         connections: open connections at once.
@@ -210,6 +225,7 @@ class Outbound:
         policy: TargetPolicy,
         *,
         authorize: Authorize | None = None,
+        inside: Inside | None = None,
         connect_timeout: float = 5.0,
         read_timeout: float = 60.0,
         connections: int = 512,
@@ -218,6 +234,7 @@ class Outbound:
     ) -> None:
         self.policy = policy
         self._authorize = authorize
+        self._inside = inside
         self._resolver = GuardedResolver(policy, resolver or aiohttp.DefaultResolver())
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -238,6 +255,15 @@ class Outbound:
         self.policy.check(request.url)
         return await send(request)
 
+    def check(self, url: str) -> None:
+        """Judge an address before it is called.
+
+        Raises:
+            TargetRefused: the policy forbids it.
+        """
+        if self._inside is None or not self._inside.leads(url):
+            self.policy.check(url)
+
     @property
     def session(self) -> aiohttp.ClientSession:
         """For streams; the policy holds here as well. The caller sets the limits of what it reads."""
@@ -254,16 +280,18 @@ class Outbound:
         timeout: float,
         max_body: int = 64 * 1024,
         scope: str | None = None,
+        wait: float = 0.0,
     ) -> Response:
         """One call: at most `timeout` seconds with redirects and all, at most `max_body` bytes read.
 
-        With `max_body=0` the answer is its status and headers, and no body is waited for.
+        With `max_body=0` the answer is its status and headers, and no body is waited for. A target that only `inside`
+        leads to, and that is away, has `wait` of these seconds to come back.
 
         Raises:
             TargetRefused: the policy forbids the target, or one that it redirects to.
             TargetUnreachable: no connection, no answer in time, or no end of redirects.
         """
-        self.policy.check(url)
+        self.check(url)
         all_headers = dict(headers or {})
         data = None
         if json is not None:
@@ -272,6 +300,8 @@ class Outbound:
         try:
             async with asyncio.timeout(timeout):
                 token = await self._token(scope)
+                if self._inside is not None and self._inside.leads(url):
+                    return await self._inside.send(method, url, all_headers | token, data or b"", wait)
                 outgoing = _Outgoing(method, data, all_headers, token, max_body)
                 return await self._follow(outgoing, URL(url))
         except TimeoutError as error:

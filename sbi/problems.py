@@ -126,5 +126,6 @@ def _of_http(error: web.HTTPException) -> web.Response:
     """aiohttp's own refusals (404, 405, 413, ...) in our shape."""
     if error.status < 400:
         raise error
-    kept = {str(name): error.headers[name] for name in (hdrs.ALLOW, hdrs.LOCATION) if name in error.headers}
+    named = (hdrs.ALLOW, hdrs.LOCATION, hdrs.UPGRADE)
+    kept = {str(name): error.headers[name] for name in named if name in error.headers}
     return problem_response(error.status, None, headers=kept)

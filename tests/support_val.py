@@ -47,7 +47,9 @@ def val_server(server: RunningServer, name: str = "val-1", **options: Any) -> Va
 
 
 @contextlib.asynccontextmanager
-async def ues(server: RunningServer, *names: str, trainer: Any = None) -> AsyncIterator[list[AimleClient]]:
+async def ues(
+    server: RunningServer, *names: str, trainer: Any = None, **options: Any
+) -> AsyncIterator[list[AimleClient]]:
     """AIMLE clients that have the data set `digits`."""
     async with contextlib.AsyncExitStack() as stack:
         clients = [
@@ -57,6 +59,7 @@ async def ues(server: RunningServer, *names: str, trainer: Any = None) -> AsyncI
                 credentials=server.credentials[name],
                 services=[SERVICE],
                 datasets={"digits": trainer or Approaching()},
+                **options,
             )
             for name in names
         ]

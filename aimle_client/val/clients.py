@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from aimle_client.answers import read
 from aimle_client.errors import UnexpectedAnswer
-from aimle_client.val.calls import Calls, as_query, read
+from aimle_client.val.calls import Calls, as_query
 from aimle_client.val.checks import texts
 from aimle_client.val.values import (
     ClientSet,

@@ -2,7 +2,8 @@
 
 from urllib.parse import quote
 
-from aimle_client.val.calls import Calls, created_id, read
+from aimle_client.answers import created_id, read
+from aimle_client.val.calls import Calls
 from aimle_client.val.values import FLMember, Wire
 from schemas.fl_member import FlMbr
 

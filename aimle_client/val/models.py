@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from aimle_client.answers import created_id, read
 from aimle_client.errors import AimleClientError, NotFound, UnexpectedAnswer
 from aimle_client.trainers.base import Parameters
-from aimle_client.val.calls import Calls, as_query, created_id, read
+from aimle_client.val.calls import Calls, as_query
 from aimle_client.val.checks import all_known, known, texts, within
 from aimle_client.val.model_files import ModelFiles
 from aimle_client.val.values import StoredModel, Wire, given

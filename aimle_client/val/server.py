@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from aimle_client.addresses import api_root, trusting, web_address
+from aimle_client.channel import Channel
 from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
 from aimle_client.listener import NotificationListener
 from aimle_client.tokens import TokenProvider
@@ -33,6 +34,7 @@ class ValServer(
         listen: address and port on which notifications are taken; port 0: any free one; None: none are, and
             `Training.wait` asks instead.
         callback_url: apiRoot under which the AIMLE server reaches the listener; empty: as `listen` says.
+        websocket: nobody can call it, it is behind a NAT: notifications come over a WebSocket that it opens.
         token_url: token endpoint; empty: the AIMLE server's.
         tls: for the listener; None: plain HTTP.
         ca_file: PEM file of the CAs whose certificates are taken from the AIMLE server, and no others; None:
@@ -42,7 +44,8 @@ class ValServer(
 
     Raises:
         ValueError: an address does not begin with http:// or https:// and a host; `listen` is a wildcard
-            address, and there is no `callback_url`; `ca_file` cannot be read.
+            address, and there is no `callback_url`; `websocket` goes with neither `listen` nor `callback_url` nor
+            `tls`; `ca_file` cannot be read.
     """
 
     def __init__(
@@ -52,16 +55,22 @@ class ValServer(
         *,
         listen: tuple[str, int] | None = None,
         callback_url: str = "",
+        websocket: bool = False,
         token_url: str = "",
         tls: ssl.SSLContext | None = None,
         ca_file: Path | None = None,
         retry: RetryPolicy | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if websocket and (listen or callback_url or tls):
+            raise ValueError("websocket: listen, callback_url and tls are for a VAL server that is called")
+        if websocket:
+            listen = ("127.0.0.1", 0)
         self._server = api_root("server", server)
         self._credentials = credentials
         self._token_url = web_address("token_url", token_url or f"{self._server}/oauth2/token")
         self._trusted = trusting(ca_file)
+        self._websocket = websocket
         self._listener = None if listen is None else NotificationListener(listen, callback_url, tls=tls)
         self._retry = retry
         self._clock = clock or Clock()
@@ -77,9 +86,19 @@ class ValServer(
             self._open = Connection(
                 self._server, session, tokens=tokens, retry=self._retry, clock=self._clock
             )
+            if self._websocket and self._listener is not None:
+                await self._listen_behind(Channel(self._open), self._listener, stack)
             self._files = ModelFiles(self._open, self._retry, self._clock)
             self._stack = stack.pop_all()
         return self
+
+    async def _listen_behind(
+        self, channel: Channel, listener: NotificationListener, stack: AsyncExitStack
+    ) -> None:
+        await channel.open()
+        listener.url = channel.url
+        await channel.connect(listener.own_url)
+        stack.push_async_callback(channel.close)
 
     async def __aexit__(self, *_: object) -> None:
         self._open = None

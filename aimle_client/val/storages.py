@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from aimle_client.val.calls import Calls, created_id, read
+from aimle_client.answers import created_id, read
+from aimle_client.val.calls import Calls
 from aimle_client.val.values import Storage, Wire
 from schemas.model_management import MLModelsStorage
 

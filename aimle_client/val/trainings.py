@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from aimle_client.answers import read
 from aimle_client.errors import AimleClientError
 from aimle_client.events import TrainingEvent
 from aimle_client.listener import Mailbox, NotificationListener
-from aimle_client.val.calls import read
 from aimle_client.val.clients import ClientOperations
 from aimle_client.val.training import Training
 from aimle_client.val.values import Objective, TrainingProfile, TrainingStatus, Wire, given

@@ -6,6 +6,7 @@ server with another issuer does not have, and the APIs that AIMLE clients serve.
 
 from aimle_client.apis import APIS as CLIENT_APIS
 from aimle_server.apis import (
+    channels,
     client_discovery,
     client_registration,
     client_selection,
@@ -35,6 +36,7 @@ SERVED_APIS: tuple[Api, ...] = (
     service_operations.API,
     artifacts.API,
     hfl_management.API,
+    channels.API,
 )
 
 ALL_APIS: tuple[Api, ...] = (*SERVED_APIS, oauth.API, *CLIENT_APIS)

@@ -13,6 +13,9 @@ from sbi.outbound import Outbound, Response, TargetRefused, TargetUnreachable
 
 _log = logging.getLogger("aimle.clients")
 
+RECONNECTING = 5.0
+"""Seconds that a client behind a WebSocket has to open it again, where it is broken."""
+
 
 class ClientRefused(ClientUnreachable):
     """The client answered, and not with success; `status` is its HTTP status."""
@@ -74,7 +77,13 @@ class AimleClients:
     ) -> Response:
         try:
             response = await self._outbound.request(
-                method, url, json=body, content_type=content_type, timeout=self._timeout, scope=scope
+                method,
+                url,
+                json=body,
+                content_type=content_type,
+                timeout=self._timeout,
+                scope=scope,
+                wait=RECONNECTING,
             )
         except TargetRefused as error:
             _log.warning("%s is not called: %s (settings of [targets])", URL(url).origin(), error)

@@ -61,13 +61,21 @@ async def make_credentials(directory: Path, names: Sequence[str]) -> dict[str, s
 
 @contextmanager
 def client_processes(
-    server: str, secrets: Mapping[str, str], service: str, shares: Sequence[Dataset], hidden: tuple[int, ...]
+    server: str,
+    secrets: Mapping[str, str],
+    service: str,
+    shares: Sequence[Dataset],
+    hidden: tuple[int, ...],
+    *,
+    websocket: bool,
 ) -> Iterator[None]:
-    """An AIMLE client process for each name and share; they leave when the block ends."""
+    """An AIMLE client process for each name and share, behind WebSockets or not; they leave when the block ends."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([ue.__name__])
     processes = [
-        context.Process(target=ue.run, args=(name, server, secret, service, share, hidden), daemon=True)
+        context.Process(
+            target=ue.run, args=(name, server, secret, service, share, hidden, websocket), daemon=True
+        )
         for (name, secret), share in zip(secrets.items(), shares, strict=True)
     ]
     for process in processes:

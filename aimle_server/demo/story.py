@@ -35,11 +35,11 @@ LEAST_ACCURACY = 0.93
 """On held-out digits; less is a failed demonstration."""
 
 
-def main() -> int:
-    """Run the demonstration; the process's exit status."""
+def main(*, websocket: bool = False) -> int:
+    """Run the demonstration, if asked with everybody but the server behind WebSockets; the process's exit status."""
     console = Console(highlight=False)
     try:
-        accuracy = asyncio.run(_run(console))
+        accuracy = asyncio.run(_run(console, websocket))
     except (DemoError, AimleClientError) as error:
         print(f"aimle-server demo: {error}", file=sys.stderr)
         return 1
@@ -50,7 +50,7 @@ def main() -> int:
     return 0
 
 
-async def _run(console: Console) -> float:
+async def _run(console: Console, websocket: bool) -> float:
     test, shares = held_out_and_shares(CLIENTS, SEED)
     names = [f"ue-{number}" for number in range(1, CLIENTS + 1)]
     with tempfile.TemporaryDirectory(prefix="aimle-demo-") as folder:
@@ -58,10 +58,12 @@ async def _run(console: Console) -> float:
             console.print(f"AIMLE server with embedded database at {url}")
             secrets = await make_credentials(Path(folder), [SERVICE, *names])
             credentials = ClientCredentials(SERVICE, secrets.pop(SERVICE))
-            with client_processes(url, secrets, SERVICE, shares, HIDDEN):
+            with client_processes(url, secrets, SERVICE, shares, HIDDEN, websocket=websocket):
                 sizes = ", ".join(str(len(share)) for share in shares)
-                console.print(f"{CLIENTS} AIMLE clients, each its own process, with {sizes} digits")
-                async with ValServer(url, credentials, listen=("127.0.0.1", 0)) as val:
+                behind = ", behind WebSockets: the server calls none of them" if websocket else ""
+                console.print(f"{CLIENTS} AIMLE clients, each its own process, with {sizes} digits{behind}")
+                listen = None if websocket else ("127.0.0.1", 0)
+                async with ValServer(url, credentials, listen=listen, websocket=websocket) as val:
                     model_id = await _train(val, console)
                     parameters = await val.download_model(model_id)
     trainer = MLP(test, test, classes=CLASSES, hidden=HIDDEN)

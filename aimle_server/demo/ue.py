@@ -10,14 +10,28 @@ from aimle_client.ue import AimleClient, ClientCredentials, DatasetOffer
 from aimle_server.demo.digits import CLASSES, split
 
 
-def run(name: str, server: str, secret: str, service: str, share: Dataset, hidden: tuple[int, ...]) -> None:
+def run(
+    name: str,
+    server: str,
+    secret: str,
+    service: str,
+    share: Dataset,
+    hidden: tuple[int, ...],
+    websocket: bool,
+) -> None:
     """Be an AIMLE client until SIGTERM."""
     logging.basicConfig(level=logging.ERROR)
-    asyncio.run(_run(name, server, secret, service, share, hidden))
+    asyncio.run(_run(name, server, secret, service, share, hidden, websocket))
 
 
 async def _run(
-    name: str, server: str, secret: str, service: str, share: Dataset, hidden: tuple[int, ...]
+    name: str,
+    server: str,
+    secret: str,
+    service: str,
+    share: Dataset,
+    hidden: tuple[int, ...],
+    websocket: bool,
 ) -> None:
     training, evaluation = split(share, seed=0)
     trainer = MLP(training, evaluation, classes=CLASSES, hidden=hidden)
@@ -27,6 +41,7 @@ async def _run(
         credentials=ClientCredentials(name, secret),
         services=[service],
         datasets={"digits": DatasetOffer(trainer, size=len(share))},
+        websocket=websocket,
     )
     async with client:
         running = asyncio.create_task(client.run_forever())

@@ -16,6 +16,7 @@ from typing import Any
 from aimle_server.hfl import seats
 from aimle_server.hfl.candidates import Candidates
 from aimle_server.hfl.training import Participant, Training
+from aimle_server.procedures import reporting
 from aimle_server.procedures.client_participation import AimleClients, depart, participation_request
 from aimle_server.procedures.kept_selection import Selector, Wanted, known
 from aimle_server.procedures.matching import TRAINING_OPERATION, Candidate
@@ -167,7 +168,9 @@ class MemberSelection:
         """Have the subscription remember who has a place; False: another process has, and the newcomers depart."""
         kept = False
         try:
-            kept = await self._subscriptions.save(subscription, looked, self._clock.now())
+            now = self._clock.now()
+            told = reporting.told(subscription, looked, now)
+            kept = await self._subscriptions.save(subscription, looked, told, now)
         finally:
             if not kept:
                 await self._depart(training, come)

@@ -14,7 +14,8 @@ from aimle_server.hfl.training import Participant, Training
 from aimle_server.procedures.kept_selection import ELSEWHERE, LONGEST, SHORT, Selected
 from aimle_server.procedures.matching import Candidate, training_tags
 from ml_repository.registrations import client_topic
-from ml_repository.subscriptions import NEVER, OF_A_TRAINING, Looked, Subscription
+from ml_repository.subscriptions import OF_A_TRAINING, Looked, Subscription
+from sbi.clock import NEVER
 
 State = Mapping[str, Any]
 """Of a subscription."""

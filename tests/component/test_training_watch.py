@@ -13,12 +13,12 @@ from aimle_client.testing import RunningServer
 from aimle_client.val import Objective, Training, TrainingEvent, ValServer, member_criteria
 from aimle_server.hfl.driver import LOOK_PAUSE
 from aimle_server.procedures.external import External, NoService
+from aimle_server.procedures.reporting import told
 from aimle_server.watch.follower import Follower
 from ml_repository.database import Database
 from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
 from ml_repository.subscriptions import (
-    NEVER,
     OF_A_TRAINING,
     Happened,
     Looked,
@@ -26,6 +26,7 @@ from ml_repository.subscriptions import (
     Subscription,
     Subscriptions,
 )
+from sbi.clock import NEVER
 from tests.support import START, ManualClock, eventually
 from tests.support_participant import Participant, participants, update
 from tests.support_training import begin, events_of, reached, serving, val_server
@@ -178,8 +179,8 @@ async def test_who_leaves_is_replaced_while_the_round_runs(world: World, how: st
     await world.until(lambda: coming.rounds == 1)
     await world.until(lambda: leaving.asked_to == ["JOIN", "DEPART"])
     assert leaving.subscription is None
-    told = await told_until_the_end(training)
-    changes = [(event.round, [(one.uri, one.selected) for one in event.members]) for event in told]
+    events = await told_until_the_end(training)
+    changes = [(event.round, [(one.uri, one.selected) for one in event.members]) for event in events]
     assert changes[:3] == [
         (None, [(leaving.uri, True)]),
         (1, [(leaving.uri, True)]),
@@ -258,8 +259,8 @@ async def test_a_newcomer_takes_a_free_place(world: World) -> None:
     assert (first.rounds, second.rounds) == (1, 0)
     await first.participate(UPDATE)
     await world.until(lambda: (first.rounds, second.rounds) == (2, 1))
-    told = await told_until_the_end(training)
-    assert [(one.uri, one.selected) for one in told[2].members] == [(second.uri, True)]
+    events = await told_until_the_end(training)
+    assert [(one.uri, one.selected) for one in events[2].members] == [(second.uri, True)]
 
 
 async def test_who_comes_back_in_time_stays(world: World) -> None:
@@ -275,8 +276,8 @@ async def test_who_comes_back_in_time_stays(world: World) -> None:
     await client.participate(UPDATE)
     await world.until(lambda: client.rounds == 2)
     assert len(client.granted) == 1
-    told = await told_until_the_end(training)
-    assert [event.round for event in told] == [None, 1, None], "the first selection, a round, the end"
+    events = await told_until_the_end(training)
+    assert [event.round for event in events] == [None, 1, None], "the first selection, a round, the end"
 
 
 async def test_who_joined_for_nothing_is_told_so(world: World) -> None:
@@ -364,13 +365,19 @@ async def test_no_api_shows_it(world: World, path: str) -> None:
     await training.cancel()
 
 
+async def keep(store: Subscriptions, subscription: Subscription, *topics: str) -> bool:
+    """Have a look come to nothing, and events with these topics looked at from now on."""
+    looked = Looked({}, topics, NEVER)
+    return await store.save(subscription, looked, told(subscription, looked, START), START)
+
+
 async def test_only_who_drives_the_training_looks_at_it(database: Database) -> None:
     """Its subscription is marked like any other, and no watch that claims what is due takes it."""
     store = Subscriptions(database, Outbox(database))
     await store.add(Subscription("t", OF_A_TRAINING, "val", {}, NEVER, {}), START)
     read = await store.get(OF_A_TRAINING, "t", "val", START)
     assert read is not None
-    assert await store.save(read, Looked({}, ["client:ue-1"], NEVER), START)
+    assert await keep(store, read, "client:ue-1")
     assert await store.due(["t"], START) == []
     assert await store.concern(["client:ue-1"], START) == 1
     assert await store.due(["t", "another"], START) == ["t"]
@@ -383,7 +390,7 @@ async def test_what_happens_together_is_one_mark(database: Database) -> None:
     await store.add(Subscription("t", OF_A_TRAINING, "val", {}, NEVER, {}), START)
     read = await store.get(OF_A_TRAINING, "t", "val", START)
     assert read is not None
-    await store.save(read, Looked({}, ["data:digits"], NEVER), START)
+    assert await keep(store, read, "data:digits")
 
     async def events(since: datetime, now: datetime) -> list[Happened]:
         return [Happened(f"ue-{number}", START, ["data:digits", f"client:{number}"]) for number in range(9)]

@@ -93,7 +93,7 @@ class Caller:
     ) -> tuple[Json, Mapping[str, str]]:
         """A request that succeeds: its JSON (bytes where it is none, None where there is nothing), and its headers."""
         name = self.judge.operation(method, URL(url).path)
-        headers = {**self._token(), **options.pop("headers", {})}
+        headers = {**self.token(), **options.pop("headers", {})}
         if body is not None:
             self.judge.request(name, body)
             kind = MERGE_PATCH if name == "ModifyHFLTrainingSubs" else "application/json"
@@ -117,7 +117,8 @@ class Caller:
         if any(known.pattern.fullmatch(path) for known in gets):
             assert (await self.call("GET", location))[0] == created
 
-    def _token(self) -> dict[str, str]:
+    def token(self) -> dict[str, str]:
+        """The Authorization header, for every API."""
         scopes = [api.scope for api in ALL_APIS]
         return {"Authorization": f"Bearer {self.issuer.issue(self.subject, scopes)[0]}"}
 

@@ -1,5 +1,6 @@
 """A whole system to throw requests at: a server with tokens, an AIMLE client, and an example of each request."""
 
+import base64
 import io
 import itertools
 import json
@@ -78,6 +79,7 @@ ENDPOINTS = [Endpoint(api, operation) for api in (*SERVED_APIS, *CLIENT_APIS) fo
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.operation.body is not None]
 MAKERS = {
+    "channelId": "OpenChannel",
     "registrationId": "RegAimleClient",
     "storageId": "CreateMLModelsStorage",
     "configurationId": "AIMLES_FLMember.RegisterFLMember",
@@ -163,7 +165,8 @@ class World:
     async def send(self, method: str, url: str, **options: Any) -> Answer:
         """A plain request."""
         async with self.session.request(method, url, allow_redirects=False, **options) as response:
-            return Answer(response.status, response.headers, await response.text(errors="replace"))
+            text = "" if response.status == 101 else await response.text(errors="replace")
+            return Answer(response.status, response.headers, text)
 
     async def call(
         self,
@@ -195,6 +198,8 @@ class World:
     ) -> Answer:
         """A request that is right in every way."""
         options.setdefault("query", QUERIES.get(endpoint.name))
+        if 101 in endpoint.operation.answers:
+            options.setdefault("headers", UPGRADE)
         if endpoint.operation.streams and endpoint.operation.method == "PUT":
             options.setdefault("data", safetensors(10))
         return await self.call(endpoint, self.body(endpoint.name, ids), ids=ids, **options)
@@ -291,6 +296,12 @@ CRITERIA = {
     "datasetReq": {"avail": {"ids": ["digits"]}},
 }
 ANY_MODEL = {"mlModelId": "*", "storeDiscReqs": {"duration": 0}}
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
 QUERIES = {
     "GetAimleClients": {"filt-criteria": json.dumps(CRITERIA), "cl-number": "5", "supported-features": "1"},
     "GetMlModelInfo": {"filt-criteria": json.dumps(ANY_MODEL), "supported-features": "1"},
@@ -346,15 +357,21 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "repTerminMode": "TIME_TRIGGERED",
         "termThrMode": "ANY_REACHED",
     }
-    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1"}
-    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1"}
+    hourly = {"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 3600, "immRep": False}}
+    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
+    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
     subscription = {
         "requesterId": OWNER,
         "notifUri": notify,
         "aimlMdlInfo": {"mlModelId": model, "mlModelLoc": {"uri": notify}},
         "dataId": "digits",
         "noDataSamp": 0,
-        "notifReqs": reporting,
+        "notifReqs": {
+            "reportingMode": "PERIODIC",
+            "reportingPeriod": 60,
+            "repTerminMode": "TIME_TRIGGERED",
+            "expirationTimer": 3600,
+        },
         "vaSrvId": SERVICE,
     }
     plmn = {"mcc": "262", "mnc": "01", "nid": "0000000000A"}
@@ -394,6 +411,7 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         ],
     }
     return {
+        "OpenChannel": {"websockNotifConfig": {"requestWebsocketUri": True}},
         "RegisterFLMember": member,
         "UpdateFLMember": member,
         "ModifyPartiallyFLMember": {"flMbrId": "set later", "supMlModelId": [model]},

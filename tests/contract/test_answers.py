@@ -61,6 +61,7 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         await _new_models(caller, server.url, plain)
         await _a_training(caller, server.url, plain)
         await _operations_of_a_client(caller, ue, plain)
+        await _a_channel(caller, server.url)
         await _clean_up(caller, server.url, storage)
     assert plain.problems == []
     documented = {name for name, known in caller.judge.own.items() if "callbacks" in known.operation}
@@ -268,6 +269,16 @@ async def _operations_of_a_client(caller: Caller, ue: AimleClient, plain: PlainC
     await eventually(lambda: "HFLTraningSubs" in caller.judge.notified, timeout=20)
     await caller.call("PATCH", headers["Location"], {"noDataSamp": 1})
     await caller.call("PUT", headers["Location"], subscription)
+    await caller.call("DELETE", headers["Location"])
+
+
+async def _a_channel(caller: Caller, root: str) -> None:
+    """A way to somebody behind a NAT, which somebody opens."""
+    asked = {"websockNotifConfig": {"requestWebsocketUri": True}}
+    made, headers = await caller.call("POST", f"{root}/aimle-channels/v1/channels", asked)
+    uri = made["websockNotifConfig"]["websocketUri"]
+    async with caller.session.ws_connect(uri, headers=caller.token()):
+        caller.judge.answer("ConnectChannel", 101, None)
     await caller.call("DELETE", headers["Location"])
 
 

@@ -13,16 +13,18 @@ import pytest
 SECONDS = 60
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], float, Path]:
-    """The demonstration, run once: its outcome, how long it took in s, and where its files were."""
+@pytest.fixture(scope="module", params=[(), ("--websocket",)], ids=["called", "behind a NAT"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], float, Path]:
+    """The demonstration, run once each way: its outcome, how long it took in s, and where its files were."""
     folder = tmp_path_factory.mktemp("demo")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")}
     # The socket of multiprocessing's server is below this, and the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="d-") as short:
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "aimle_server", "demo"],
+            [sys.executable, "-m", "aimle_server", "demo", *request.param],
             cwd=folder,
             env=environment | {"TMPDIR": short},
             capture_output=True,

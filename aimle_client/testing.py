@@ -22,6 +22,7 @@ from sbi.body import AS_SENT
 from sbi.clock import Clock
 
 if TYPE_CHECKING:
+    from aimle_server.procedures.external import External
     from aimle_server.settings import Settings
 
 
@@ -40,7 +41,11 @@ class RunningServer:
 
 @asynccontextmanager
 async def running_server(
-    settings: Mapping[str, Any] | None = None, *, clients: Iterable[str] = (), clock: Clock | None = None
+    settings: Mapping[str, Any] | None = None,
+    *,
+    clients: Iterable[str] = (),
+    clock: Clock | None = None,
+    external: "External | None" = None,
 ) -> AsyncIterator[RunningServer]:
     """A server for the time of the block.
 
@@ -49,6 +54,7 @@ async def running_server(
         clients: OAuth 2.0 clients to make, each for all scopes. With some, the server asks for tokens; without,
             every request is taken.
         clock: tells the server's time; a test may pass one that it moves.
+        external: the systems that the server asks where clients are; without them it knows what clients state.
 
     Raises:
         SettingsError: a setting has no such value; TypeError: there is no such setting.
@@ -65,19 +71,19 @@ async def running_server(
             "outbox.backoff": 0.1,
             "outbox.backoff_max": 1.0,
         }
-        async with _serving(_settings(defaults, settings or {}), listener, clock) as built:
+        async with _serving(_settings(defaults, settings or {}), listener, clock, external) as built:
             credentials = await _make_clients(built, names)
             yield RunningServer(built.api_root, credentials)
 
 
 @asynccontextmanager
 async def _serving(
-    settings: "Settings", listener: socket.socket, clock: Clock | None
+    settings: "Settings", listener: socket.socket, clock: Clock | None, external: "External | None"
 ) -> AsyncIterator["Settings"]:
     from aimle_server.app import build_app
 
     runner = web.AppRunner(
-        await build_app(settings, clock),
+        await build_app(settings, clock, external),
         access_log=None,
         shutdown_timeout=settings.server.shutdown_timeout,
         **AS_SENT,

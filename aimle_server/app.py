@@ -22,6 +22,7 @@ from aimle_server.consumers.aimle_clients import AimleClients
 from aimle_server.consumers.peers import Peers, open_peer_session
 from aimle_server.health import add_health
 from aimle_server.hfl.asking import RoundAsker
+from aimle_server.hfl.candidates import Candidates
 from aimle_server.hfl.driver import Tools
 from aimle_server.hfl.engine import Engine
 from aimle_server.hfl.members import MemberSelection
@@ -38,6 +39,7 @@ from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
 from aimle_server.procedures.client_selection import ClientSelection, wanted_by_criteria
 from aimle_server.procedures.external import External
+from aimle_server.procedures.kept_selection import Selector
 from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
@@ -271,20 +273,25 @@ class _Server:
             sockets=self.channels,
         )
 
+    def _selector(self, timeout: float, patience: float) -> Selector:
+        registrations = self.repository.registrations
+        return Selector(registrations, self.clients, self.external, timeout=timeout, patience=patience)
+
     def _tools(self) -> Tools:
+        patience = self.settings.hfl.participation_timeout
         return Tools(
             holder=Holder(self.repository.database.process, self.settings.peer_url),
             clock=self.clock,
             trainings=self.repository.trainings,
             dispatcher=self.dispatcher,
             members=MemberSelection(
-                self.repository.registrations,
+                Candidates(self.repository.registrations, self.external, self.clock),
+                self.repository.subscriptions,
+                self._selector(3 * patience, patience),
                 self.clients,
-                self.external,
                 self.clock,
                 _new_id,
                 server_id=self.settings.server.id,
-                patience=self.settings.hfl.participation_timeout,
                 join_timeout=self.settings.hfl.join_timeout,
             ),
             asker=RoundAsker(self.clients, self.settings.server.id, self.settings.api_root + HFL_PATH),
@@ -293,13 +300,13 @@ class _Server:
         )
 
     def _selections(self) -> Kind:
+        timeout = self.settings.hfl.participation_timeout
         watch = SelectionWatch(
             self.client_discovery,
-            self.repository.registrations,
+            self._selector(timeout, timeout / 2),
             self.clients,
             self.external,
             self.clock,
-            self.settings.hfl.participation_timeout,
         )
         return Kind(
             selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
@@ -328,6 +335,7 @@ class _Server:
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),
+            self.engine.look,
         )
 
     def _dispatcher(self) -> Dispatcher:

@@ -18,7 +18,7 @@ An event marks the subscriptions it concerns, and whoever is free looks at them:
 process dies, and one that comes while a subscription is being looked at has it looked at once more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -31,6 +31,9 @@ from sbi.clock import NEVER
 
 COLLECTION = "subscriptions"
 POSITIONS = "watch_positions"
+
+OF_A_TRAINING = "training"
+"""The kind that no API shows: the members of a running training. Only the process that drives it looks at it."""
 
 _NOBODY = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -68,6 +71,7 @@ class Subscription:
     notified: int = 0
     version: int = 0
     marks: int = 0
+    due: datetime = NEVER
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -118,13 +122,13 @@ class Subscriptions:
         self._documents = database[COLLECTION]
         self._outbox = outbox
 
-    async def add(self, subscription: Subscription, now: datetime) -> None:
+    async def add(self, subscription: Subscription, now: datetime, session: Session | None = None) -> None:
         """Store a new one, to be looked at now."""
         fields = {
             name: getattr(subscription, name) for name in subscription.__dataclass_fields__ if name != "id"
         }
         work = {"topics": [], "due": now, "claimed": _NOBODY}
-        await self._documents.insert_one({"_id": subscription.id, **fields, **work})
+        await self._documents.insert_one({"_id": subscription.id, **fields, **work}, session=session)
 
     async def get(self, kind: str, subscription_id: str, owner: str, now: datetime) -> Subscription | None:
         """The owner's live subscription."""
@@ -149,8 +153,8 @@ class Subscriptions:
         """Whether there is any."""
         return await self._documents.find_one({"due": {"$gt": _NOBODY}}, {"_id": True}) is not None
 
-    async def concern(self, topics: Sequence[str], now: datetime) -> int:
-        """An event has these topics: have the subscriptions that it concerns looked at; how many those are."""
+    async def concern(self, topics: Collection[str], now: datetime) -> int:
+        """Events have these topics: have the subscriptions that they concern looked at; how many those are."""
         found = await self._documents.find({"topics": {"$in": list(topics)}}, {"_id": True}).to_list(None)
         mark = {"$set": {"due": now}, "$inc": {"marks": 1}}
         if found:
@@ -161,7 +165,8 @@ class Subscriptions:
 
     async def claim(self, now: datetime, until: datetime, limit: int) -> list[Subscription]:
         """Up to `limit` that are due and that nobody looks at, for the caller to look at until then."""
-        cursor = self._documents.find({"due": {"$lte": now}, "claimed": {"$lte": now}}).limit(limit)
+        anybodys = {"due": {"$lte": now}, "claimed": {"$lte": now}, "kind": {"$ne": OF_A_TRAINING}}
+        cursor = self._documents.find(anybodys).limit(limit)
         claimed = []
         for document in await cursor.to_list(limit):
             guard = {"_id": document["_id"], "claimed": document["claimed"]}
@@ -169,6 +174,11 @@ class Subscriptions:
             if taken.matched_count:
                 claimed.append(Subscription.of(document))
         return claimed
+
+    async def due(self, subscription_ids: Sequence[str], now: datetime) -> list[str]:
+        """Those of them that are due, for a process that need not claim them."""
+        query = {"_id": {"$in": list(subscription_ids)}, "due": {"$lte": now}}
+        return [document["_id"] async for document in self._documents.find(query, {"_id": True})]
 
     async def save(self, subscription: Subscription, looked: Looked, told: Told, now: datetime) -> bool:
         """Keep what came of looking, and its notification; False: the subscription has changed or gone meanwhile.

@@ -5,12 +5,14 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 from safetensors.numpy import save
 
+from sbi.clock import to_wire
 from tests.support import eventually
 from tests.support_training import SERVICE
 
@@ -24,6 +26,8 @@ class Participant:
     Attributes:
         server: apiRoot of its AIMLE server.
         name: its AIMLE client id.
+        asked_to: JOIN and DEPART, in order.
+        answering: it answers JOIN when this is set, as it is until a test clears it.
         operations: bodies of START and STOP, in order.
         subscriptions: by their paths, each HflTrngSub as it stands.
         granted: paths of all subscriptions that there ever were.
@@ -33,6 +37,8 @@ class Participant:
     server: str
     name: str
     session: aiohttp.ClientSession
+    asked_to: list[str] = field(default_factory=list)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
     operations: list[Any] = field(default_factory=list)
     subscriptions: dict[str, dict[str, Any]] = field(default_factory=dict)
     granted: list[str] = field(default_factory=list)
@@ -102,7 +108,11 @@ class Participant:
         assert status == 204, answer
         assert await self.notify() == 204
 
-    async def _participation(self, _: web.Request) -> web.Response:
+    async def _participation(self, request: web.Request) -> web.Response:
+        part = (await request.json())["clientSetPart"]
+        self.asked_to.append(part)
+        if part == "JOIN":
+            await self.answering.wait()
         return web.json_response({"clientStatus": True})
 
     async def _perform(self, request: web.Request) -> web.Response:
@@ -138,8 +148,8 @@ class Participant:
         app.router.add_delete("/aimlec-hfl-trng/v1/subscriptions/{number}", self._withdraw)
         return app
 
-    async def register(self, **changes: Any) -> None:
-        """Tell the server of itself, or of changes to its profile."""
+    async def register(self, *, until: datetime | None = None, **changes: Any) -> None:
+        """Tell the server of itself, or of changes to its profile; `until` is when the registration expires."""
         profile = {
             "aimleClientUri": self.uri,
             "aimlModelTypes": ["NEURAL_NETWORK"],
@@ -150,20 +160,23 @@ class Participant:
         services = [{"valServiceId": SERVICE, "servPermLevel": "STANDARD_RESOURCE_USAGE"}]
         supported = [{"clientProfile": profile, "suppServices": services}]
         body = {"aimleClientId": {"valUeId": self.name}, "suppProfiles": supported}
+        expires = {"expTime": to_wire(until)} if until else {}
         if self.registration:
-            status, answer, _ = await self.call("PUT", self.registration, json={"regData": body})
+            status, answer, _ = await self.call("PUT", self.registration, json={"regData": body, **expires})
         else:
             url = f"{self.server}/aimles-client-reg/v1/registrations"
-            status, answer, headers = await self.call("POST", url, json=body)
+            status, answer, headers = await self.call("POST", url, json={**body, **expires})
             self.registration = headers.get("Location", "")
         assert status in (200, 201, 204), answer
 
     async def deregister(self) -> None:
         """Leave the server, and go on answering."""
         assert (await self.call("DELETE", self.registration))[0] == 204
+        self.registration = ""
 
     async def listen(self) -> None:
         """Open the APIs, on any free port."""
+        self.answering.set()
         self._runner = web.AppRunner(self.application(), shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()

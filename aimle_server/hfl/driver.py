@@ -21,7 +21,7 @@ from aimle_server.hfl.machine import advance
 from aimle_server.hfl.members import MemberSelection, NotEnoughMembers
 from aimle_server.hfl.results import Results
 from aimle_server.hfl.round_files import RoundFiles
-from aimle_server.hfl.training import Participant, Training
+from aimle_server.hfl.training import Participant, State, Training
 from aimle_server.metrics import TRANSITIONS
 from aimle_server.notifications.dispatcher import Dispatcher
 from ml_repository.database import translate
@@ -32,6 +32,9 @@ from sbi.clock import Clock
 from sbi.errors import AimleError, Unavailable
 
 _log = logging.getLogger("aimle.hfl")
+
+LOOK_PAUSE = 5.0
+"""Seconds between two looks at the members while a round runs: each reads all of them."""
 
 DATABASE_PAUSE = 1.0
 """Seconds between attempts at what needs a database that does not answer."""
@@ -87,6 +90,8 @@ class Driver:
         self._tools = tools
         self._inbox: asyncio.Queue[tuple[events.Event, asyncio.Event]] = asyncio.Queue()
         self._unwritten = False
+        self._stopped_then: tuple[str, ...] | None = None  # when participants were chosen here last
+        self._looked: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._latest: dict[str, asyncio.Task[None]] = {}
         self.put(events.Resumed())
@@ -100,6 +105,16 @@ class Driver:
         handled = asyncio.Event()
         self._inbox.put_nowait((event, handled))
         await handled.wait()
+
+    def look(self) -> None:
+        """Something concerns the members: see to the next round's while one runs. Before a round it is done anyway."""
+        training = self.training
+        running = training.state in (State.ROUND_RUNNING, State.AGGREGATING) and training.finish is None
+        moment = self._tools.clock.monotonic()
+        lately = self._looked is not None and moment - self._looked < LOOK_PAUSE
+        if running and not training.evaluating_only and not lately and not self._is_going_on("look"):
+            self._looked = moment
+            self._spawn(self._prepare, "look")
 
     async def run(self) -> None:
         """Return when the training has ended and its clients are told, or another server has taken it over.
@@ -214,6 +229,7 @@ class Driver:
                 self._spawn(partial(self._tools.asker.withdraw, self.training, participants))
             case events.CleanUp():
                 self._spawn(partial(self._tools.results.clean_up, self.training))
+                self._spawn(partial(self._tools.members.end, self.training))
 
     def _spawn(self, work: Work, kind: str = "") -> None:
         """Run work beside the loop; of a named kind only the latest goes on."""
@@ -224,6 +240,9 @@ class Driver:
             if earlier := self._latest.get(kind):
                 earlier.cancel()
             self._latest[kind] = task
+
+    def _is_going_on(self, kind: str) -> bool:
+        return kind in self._latest and not self._latest[kind].done()
 
     def _cancel_tasks(self) -> None:
         for task in self._tasks:
@@ -260,12 +279,21 @@ class Driver:
 
     async def _select(self) -> None:
         await self._tools.files.prepare(self.training)
+        if self._is_going_on("look"):
+            await asyncio.wait([self._latest["look"]])
+        training = self.training
+        # Whoever drove it before may have died before it saw what happened; where it was stopped, others are free.
+        afresh = training.stopped != self._stopped_then
         try:
-            participants = await self._tools.members.choose(self.training)
+            participants = await self._tools.members.choose(training, afresh=afresh)
         except NotEnoughMembers as error:
             self.put(events.SelectionFailed(str(error)))
         else:
+            self._stopped_then = training.stopped
             self.put(events.Selected(participants))
+
+    async def _prepare(self) -> None:
+        await self._tools.members.prepare(self.training)
 
     async def _ask(self, participants: tuple[Participant, ...]) -> None:
         await self._tools.asker.ask(self.training, participants, self.put)

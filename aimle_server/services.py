@@ -29,6 +29,7 @@ class Services:
     selection_subscriptions: SubscriptionManagement
     retrieval: ModelRetrieval
     retrieval_subscriptions: SubscriptionManagement
+    fl_event_subscriptions: SubscriptionManagement
     training: ModelTraining
     update: ModelUpdate
     operations: ServiceOperations

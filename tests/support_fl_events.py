@@ -121,11 +121,11 @@ class World:
             if "flMbrEnterLeave" in content
         ]
 
-    async def until(self, predicate: Callable[[], Any]) -> Any:
-        """Return when that is so; time passes meanwhile, but not much."""
+    async def until(self, predicate: Callable[[], Any], step: float = 0.02) -> Any:
+        """Return when that is so; time passes meanwhile, `step` seconds at a time: not much."""
 
         def passing() -> Any:
-            self.clock.advance(0.02)
+            self.clock.advance(step)
             return predicate()
 
         return await eventually(passing)

@@ -130,15 +130,14 @@ class Subscriptions:
         found = await self._documents.find_one(_owned(kind, subscription_id, owner, now))
         return Subscription.of(found) if found else None
 
-    async def replace(
-        self, subscription: Subscription, body: Mapping[str, Any], expires: datetime, now: datetime
-    ) -> bool:
-        """Another resource in place of the one that was read, to be looked at now; False: it has changed since."""
-        change = {
-            "$set": {"body": dict(body), "expires": expires, "due": now},
-            "$inc": {"version": 1, "marks": 1},
-        }
-        return (await self._documents.update_one(_as_read(subscription), change)).matched_count == 1
+    async def replace(self, changed: Subscription, now: datetime) -> bool:
+        """Put one that was read and changed in its place, to be looked at now; False: it has changed since.
+
+        What may have changed are `body`, `expires` and `reporting`.
+        """
+        fields = {name: getattr(changed, name) for name in ("body", "expires", "reporting")}
+        change = {"$set": {**fields, "due": now}, "$inc": {"version": 1, "marks": 1}}
+        return (await self._documents.update_one(_as_read(changed), change)).matched_count == 1
 
     async def remove(self, kind: str, subscription_id: str, owner: str, now: datetime) -> Subscription | None:
         """Delete the owner's live subscription; as it was."""

@@ -88,13 +88,24 @@ def granted_rule(body: Wire, now: datetime) -> ReportingRule:
     return ReportingRule.of(wire)
 
 
+def progress(body: Wire, before: Wire, now: datetime) -> Wire:
+    """What a subscription that is made or changed now remembers of its reports, having remembered that `before`.
+
+    Another rule begins anew; if it is told of news, what a period has kept back is told at once.
+    """
+    _, wire = requirements(body)
+    if before.get("rule") == wire:
+        return before
+    rule = ReportingRule.of(wire)
+    kept_back = before.get("next", NEVER) != NEVER and rule.period is None
+    return {"rule": wire, "reports": 0, "next": now if kept_back else rule.first(now)}
+
+
 def told(subscription: Subscription, looked: Looked, now: datetime) -> Told:
     """What the rule of a subscription makes of a look; after the last report it has ended."""
-    _, wire = requirements(subscription.body)
-    rule = ReportingRule.of(wire)
-    before = _progress(subscription, wire, rule, now)
-    whole, following, notification = before["next"] <= now, before["next"], None
-    if whole:
+    rule, before = ReportingRule.of(requirements(subscription.body)[1]), subscription.reporting
+    following, notification = before["next"], None
+    if following <= now:
         notification, following = looked.report, rule.after(following, now)
     if notification is None and rule.period is None:
         notification = looked.notification
@@ -104,17 +115,8 @@ def told(subscription: Subscription, looked: Looked, now: datetime) -> Told:
         notification=notification,
         due=now if ended else min(looked.due, following, subscription.expires),
         expires=now if ended else subscription.expires,
-        reporting={"rule": wire, "reports": reports, "next": following},
+        reporting={**before, "reports": reports, "next": following},
     )
-
-
-def _progress(subscription: Subscription, wire: Wire, rule: ReportingRule, now: datetime) -> Wire:
-    """How far the rule has come; another one begins anew, without losing what a period kept back."""
-    known = subscription.reporting
-    if known.get("rule") == wire:
-        return known
-    kept_back = known.get("next", NEVER) != NEVER and rule.period is None
-    return {"reports": 0, "next": now if kept_back else rule.first(now)}
 
 
 def _wrong(wire: Wire, now: datetime) -> Iterator[tuple[str, str]]:

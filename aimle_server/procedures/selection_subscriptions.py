@@ -104,8 +104,10 @@ class SelectionWatch:
             },
             topics=_topics(criteria, selected, wanted),
             due=min(
-                *(_lasts(candidate, now) for candidate in selected.values()),
-                now + _pause(criteria, len(selected), subscription.body),
+                [
+                    now + _pause(criteria, len(selected), subscription.body),
+                    *(_lasts(candidate, now) for candidate in selected.values()),
+                ]
             ),
             notification=_news(gone, [candidate.client_id for candidate in joined], now),
             report=_standing(selected, now),

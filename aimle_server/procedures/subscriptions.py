@@ -1,13 +1,13 @@
 """What all subscriptions have in common: made, read, replaced, patched, deleted, and gone when they expire."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from marshmallow import Schema
 
-from aimle_server.procedures.reporting import granted_rule
+from aimle_server.procedures.reporting import granted_rule, progress
 from ml_repository.subscriptions import Looked, Subscription, Subscriptions
 from sbi.auth import Caller
 from sbi.body import load
@@ -120,7 +120,10 @@ class SubscriptionManagement:
         """
         now = self._clock.now()
         granted, expires = self._granted(body, now)
-        subscription = Subscription(self._new_id(), self._kind.name, caller.subject, granted, expires, {})
+        reporting = progress(granted, {}, now)
+        subscription = Subscription(
+            self._new_id(), self._kind.name, caller.subject, granted, expires, {}, reporting
+        )
         await self._subscriptions.add(subscription, now)
         self._wake()
         return subscription.id, granted
@@ -171,7 +174,9 @@ class SubscriptionManagement:
             now = self._clock.now()
             subscription = await self._read(caller, subscription_id, now)
             granted, expires = self._granted(edit(subscription.body), now)
-            if await self._subscriptions.replace(subscription, granted, expires, now):
+            reporting = progress(granted, subscription.reporting, now)
+            changed = replace(subscription, body=granted, expires=expires, reporting=reporting)
+            if await self._subscriptions.replace(changed, now):
                 self._wake()
                 return granted
         raise Conflict("the subscription keeps changing")

@@ -130,12 +130,12 @@ class Watch:
                 _log.exception("%s cannot be watched", what)
 
     async def _look(self, subscription: Subscription, kind: Kind) -> None:
-        if subscription.expires <= self._clock.now():
+        now = self._clock.now()
+        if subscription.expires <= now:
             await kind.end(subscription)
             await self._subscriptions.drop(subscription)
             return
         looked, aftermath = await kind.look(subscription)
-        now = self._clock.now()
         told = reporting.told(subscription, looked, now)
         if not await self._subscriptions.save(subscription, looked, told, now):
             await self._subscriptions.release(subscription)

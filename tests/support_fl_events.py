@@ -1,6 +1,6 @@
 """A server with FL members of both registers, and somebody who has subscribed to what happens to them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -137,11 +137,13 @@ class World:
 
 
 @asynccontextmanager
-async def fl_world(url: str, database: Database) -> AsyncIterator[World]:
+async def fl_world(
+    url: str, database: Database, settings: Mapping[str, Any] | None = None
+) -> AsyncIterator[World]:
     """Nobody is there yet."""
     clock = ManualClock()
     async with (
-        serving(url, database, clock=clock) as server,
+        serving(url, database, settings, clock=clock) as server,
         aiohttp.ClientSession() as http,
         Listener() as subscriber,
     ):

@@ -37,7 +37,7 @@ async def _nothing(_: Subscription) -> None:
 
 
 def until_exp_time(body: Wire, now: datetime) -> tuple[Wire, datetime]:
-    """`expTime`, and when that is; without it there is no end.
+    """`expTime` as it is granted, and when that is; without it there is no end.
 
     Raises:
         InvalidRequest: it is over.
@@ -51,7 +51,7 @@ def until_exp_time(body: Wire, now: datetime) -> tuple[Wire, datetime]:
 
 
 def until_stop_time(body: Wire, now: datetime) -> tuple[Wire, datetime]:
-    """`timeValidity`, and its end.
+    """Nothing to change, and the end of `timeValidity`.
 
     Raises:
         InvalidRequest: it is over, or ends before it begins.
@@ -62,7 +62,7 @@ def until_stop_time(body: Wire, now: datetime) -> tuple[Wire, datetime]:
         raise InvalidRequest.of("/timeValidity/stopTime", "is not after startTime")
     if ends <= now:
         raise InvalidRequest.of("/timeValidity/stopTime", "is not in the future")
-    return {"timeValidity": {"startTime": to_wire(begins), "stopTime": to_wire(ends)}}, ends
+    return {}, ends
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Kind:
         look: what becomes of a subscription, and what is left to do once that is written; it may be done twice.
         end: told of each subscription that has ended.
         check: raises InvalidRequest for a resource that its clause does not allow.
-        validity: the attribute that bounds a subscription, as it is granted, and from when on it is gone.
+        validity: attributes that are granted instead of those asked for, and from when on a subscription is gone.
         unsupported: attributes of optional features, which are not granted.
     """
 

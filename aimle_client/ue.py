@@ -247,7 +247,7 @@ class AimleClient:
 
     def _application(self, connection: Connection, rounds: Rounds) -> web.Application:
         self._subscriptions = Subscriptions(
-            self._datasets, self._operations, rounds.run, lambda: secrets.token_urlsafe(16)
+            self._datasets, self._operations, rounds.run, self._clock, lambda: secrets.token_urlsafe(16)
         )
         app = web.Application(middlewares=[problem_middleware])
         app[AUTHENTICATOR] = self._authenticator(connection)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aimle_client.errors import AimleClientError, UnexpectedAnswer
@@ -17,7 +18,7 @@ from aimle_client.http import Connection
 from aimle_client.runtime.learning import Learned, Received, learn, received
 from aimle_client.runtime.report import Outcome, RoundReport, notification
 from aimle_client.runtime.schedule import seconds_until_open
-from aimle_client.runtime.subscriptions import Assignment
+from aimle_client.runtime.subscriptions import Assignment, Report
 from aimle_client.trainers.base import Trainer
 from aimle_client.transfer import deliver, fetch
 from sbi.clock import Clock
@@ -46,14 +47,14 @@ class Rounds:
         self._listeners = listeners
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aimle-trainer")
 
-    async def run(self, task: Assignment) -> None:
-        """Do one round and tell how it went; raises nothing but CancelledError."""
+    async def run(self, task: Assignment, report: Report) -> None:
+        """Do one round and report how it went; raises nothing but CancelledError."""
         current = _Round(task, self)
         try:
             if task.schedule is not None:
                 await self.clock.sleep(seconds_until_open(task.schedule, self.clock.now()))
             await current.attempt()
-            await self._notify(task, current.report)
+            await report(partial(self.notify, task, current.report))
         except asyncio.CancelledError:
             current.report = replace(current.report, outcome=Outcome.DISCARDED)
             raise
@@ -75,7 +76,8 @@ class Rounds:
         """Begin no more computing; what computes now ends in its own time."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _notify(self, task: Assignment, report: RoundReport) -> None:
+    async def notify(self, task: Assignment, report: RoundReport) -> None:
+        """Tell the subscriber how a round went; one that does not take it is not told."""
         try:
             await self.connection.notify(
                 task.notify_url, notification(report, task.service, self.clock.now())

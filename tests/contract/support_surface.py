@@ -355,7 +355,12 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "aimlMdlInfo": {"mlModelId": model, "mlModelLoc": {"uri": notify}},
         "dataId": "digits",
         "noDataSamp": 0,
-        "notifReqs": reporting,
+        "notifReqs": {
+            "reportingMode": "PERIODIC",
+            "reportingPeriod": 60,
+            "repTerminMode": "TIME_TRIGGERED",
+            "expirationTimer": 3600,
+        },
         "vaSrvId": SERVICE,
     }
     fl_events = {

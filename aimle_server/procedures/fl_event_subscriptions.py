@@ -101,12 +101,14 @@ class FLEventsWatch:
         return available, due
 
     async def _accuracies(self, subscription: Subscription) -> dict[str, float]:
-        """In per cent, of the models that the subscriber may have and that have an accuracy."""
+        """In per cent, of the models that the subscriber may have and that have an accuracy that can be one."""
         caller = Caller(subscription.owner, frozenset())
         found = await self._retrieval.suitable(caller, subscription.body["mlMdlInfo"])
         accuracies = {model.id: accuracy_of(model) for model in found}
         return {
-            name: round(100 * accuracy, 2) for name, accuracy in accuracies.items() if accuracy is not None
+            name: round(100 * accuracy, 2)
+            for name, accuracy in accuracies.items()
+            if accuracy is not None and 0 <= accuracy <= 1
         }
 
 

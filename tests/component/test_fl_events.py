@@ -1,11 +1,13 @@
 """Subscriptions to FL events at a whole server: members that come, change and go (TS 23.482 8.5)."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from ml_repository.database import Database
-from tests.support import Listener
+from ml_repository.repository import Repository
+from tests.support import START, Listener, ManualClock
 from tests.support_clients import SERVICE
 from tests.support_fl_events import (
     ENTERING,
@@ -18,7 +20,7 @@ from tests.support_fl_events import (
     subscription,
     window,
 )
-from tests.support_fl_members import CAPABILITY
+from tests.support_fl_members import CAPABILITY, fl_mbr
 
 FIRST_HOUR = [{"timeOfDayStart": "00:00:00Z", "timeOfDayEnd": "01:00:00Z"}]
 SECOND_HOUR = [{"timeOfDayStart": "01:00:00Z", "timeOfDayEnd": "02:00:00Z"}]
@@ -286,6 +288,24 @@ async def test_told_again_until_it_is_acknowledged(world: World) -> None:
     first, second, third, last = world.subscriber.bodies
     assert first == second == third != last
     assert world.moves()[-2:] == [("ue-1", ENTERING), ("ue-2", ENTERING)]
+
+
+async def test_who_has_left_stays_until_that_is_followed(database: Database) -> None:
+    """Cleaning up leaves members that are gone, but nobody sees them, until whoever follows them has seen it."""
+    repository = await Repository.open(database, ManualClock(), lambda: "id")
+    members, minute = repository.fl_members, timedelta(minutes=1)
+    for name in ("leaves", "stays"):
+        assert await members.register(f"c-{name}", "val", fl_mbr(name), START)
+    await repository.positions.claim("fl_members", "process", START, START, START + minute)
+    assert await members.delete("c-leaves", "val", START + minute)
+    await repository.remove_expired(START + 2 * minute)
+    assert not await members.delete("c-leaves", "val", START + 2 * minute)
+    assert set(await members.by_ids(["leaves", "stays"], START + 2 * minute)) == {"stays"}
+    [left] = await members.events(START, START + 2 * minute)
+    assert (left.id, left.at) == ("leaves", START + minute)
+    await repository.positions.claim("fl_members", "process", START + minute, START + minute, START + minute)
+    await repository.remove_expired(START + 2 * minute)
+    assert await members.events(START, START + 2 * minute) == []
 
 
 @pytest.mark.parametrize(

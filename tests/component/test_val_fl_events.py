@@ -79,6 +79,21 @@ async def test_a_model_that_is_accurate_enough(server: RunningServer) -> None:
             assert (news.member, news.type) == (None, "FL_CLIENT")
 
 
+async def test_accuracies_that_are_none(server: RunningServer) -> None:
+    """What a model says of itself may be nonsense: then it has no accuracy, and keeps nobody from the others."""
+    async with val_server(server) as val:
+        subscription = await val.subscribe_fl_events(
+            model_criteria(), until=LATER, events=FLEvents(MODEL, accuracy=0)
+        )
+        for number, text in enumerate(("1.5", "-1", "NaN", "Infinity", "1" + 400 * "0", '"0.9"', "[]")):
+            info = storage(0.0)["mlModels"][0]["mlModelInfo"] | {"mlModelId": f"nonsense-{number}"}
+            info["phaseInfo"]["observedPerf"]["appSpecPerfData"] = f'{{"accuracy": {text}}}'
+            await val.create_storage({"mlModels": [{"mlModelInfo": info}]})
+        await val.create_storage(storage(0.9))
+        [news] = (await anext(subscription.events())).news
+        assert (news.model, news.accuracy) == ("m", 90)
+
+
 async def test_whose_subscription(mongo_url: str, database: Database) -> None:
     """Nobody else sees or ends a subscription, and nobody is told of a model that he may not have."""
     async with (

@@ -27,6 +27,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from ml_repository.database import Database, Document, Session
 from ml_repository.outbox import Message, Outbox
+from sbi.clock import NEVER
 
 COLLECTION = "subscriptions"
 POSITIONS = "watch_positions"
@@ -63,7 +64,7 @@ class Subscription:
     body: Mapping[str, Any]
     expires: datetime
     state: Mapping[str, Any]
-    reporting: Mapping[str, Any] = field(default_factory=dict)
+    reporting: Mapping[str, Any] = field(default_factory=lambda: {"reports": 0, "next": NEVER})
     notified: int = 0
     version: int = 0
     marks: int = 0

@@ -1,7 +1,7 @@
 """When a subscriber hears of rounds: TS 29.549 ReportingRequirements, the `notifReqs` of TS 24.560 6.2.6.2.2."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
@@ -124,7 +124,8 @@ class Reporter(Generic[Result]):
             self._ended()
 
 
-def _replaced(task: asyncio.Task[None] | None, work: Any) -> asyncio.Task[None]:
+def _replaced(task: asyncio.Task[None] | None, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """This work from now on, and no more of that task's."""
     if task is not None:
         task.cancel()
     return asyncio.create_task(work)

@@ -77,7 +77,7 @@ class Rounds:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def notify(self, task: Assignment, report: RoundReport) -> None:
-        """Tell the subscriber how a round went; one that does not take it is not told."""
+        """Tell the subscriber how a round went; that nobody takes it is noted in the log."""
         try:
             await self.connection.notify(
                 task.notify_url, notification(report, task.service, self.clock.now())

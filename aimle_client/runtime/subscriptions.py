@@ -76,8 +76,8 @@ class Subscription:
         return self.round is not None and not self.round.done()
 
     def cancel(self) -> None:
-        """Nothing of a round that is under way is sent any more, unless it is this round that says so."""
-        if self.round is not None and self.round is not asyncio.current_task():
+        """Nothing of a round that is under way is sent any more."""
+        if self.round is not None:
             self.round.cancel()
 
     def end(self) -> list[asyncio.Task[None]]:

@@ -48,11 +48,14 @@ def event(name: str | None = None, **changes: Any) -> Json:
 
 
 def subscription(**changes: Any) -> Json:
-    """An FlEvtsSub to all events of FL clients of any model, without its `notifUri`."""
+    """An FlEvtsSub to the availability of FL clients for any model, without its `notifUri`.
+
+    To that alone: who wants loads as well is looked at every 30 seconds, and nothing else would have to do it.
+    """
     return {
         "flMbrInfo": CLIENTS,
         "mlMdlInfo": ANY_MODEL,
-        "evtInfo": event(),
+        "evtInfo": event("FL_MEMBER_AVAILABILITY"),
         "timeValidity": window(),
     } | changes
 

@@ -12,6 +12,7 @@ from tests.support_clients import SERVICE
 from tests.support_fl_events import (
     ENTERING,
     LEAVING,
+    STORAGES,
     SUBSCRIPTIONS,
     Json,
     World,
@@ -207,6 +208,25 @@ async def test_only_those_that_leave(world: World) -> None:
     await world.until_moved(("ue-1", ENTERING), ("ue-2", ENTERING), ("ue-2", LEAVING), ("ue-2", LEAVING))
 
 
+async def test_several_events_at_once(world: World) -> None:
+    """Who asks for all events is told of each under its name, at once, one after the other."""
+    model = {
+        "mlModelId": "m",
+        "interopInfo": "any",
+        "phaseInfo": {"phase": "TRAINED", "observedPerf": {"resourceAddr": 90}},
+    }
+    status, _, _ = await world.call("POST", STORAGES, {"mlModels": [{"mlModelInfo": model}]})
+    assert status == 201
+    await world.client("ue-1")
+    before = world.clock.now()
+    await world.subscribe(evtInfo=event(accuracy=90))
+    await world.until(lambda: world.contents("FL_MODEL_INFORMATION") and world.moves())
+    assert world.moves() == [("ue-1", ENTERING)]
+    [content] = world.contents("FL_MODEL_INFORMATION")
+    assert content["aimle"] == {"mlModelId": "m", "accuracy": 90}
+    assert world.clock.now() - before < timedelta(seconds=30), "nobody has waited for the next look at loads"
+
+
 async def test_names_of_the_subscriber_s_own(world: World) -> None:
     """A text that names no event comes back in each notification."""
     await world.client("ue-1")
@@ -331,7 +351,7 @@ async def test_what_makes_no_sense_is_refused_by_name(world: World, wrong: Json,
 async def test_periodic_reports(world: World) -> None:
     """Who asks for reports gets all members as they stand, each time, and no news in between."""
     await world.client("ue-1")
-    await world.subscribe(aimle={"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 600}})
+    await world.subscribe(evtInfo=event(), aimle={"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 60}})
 
     def reported() -> list[str]:
         """The members of the last report."""
@@ -339,7 +359,7 @@ async def test_periodic_reports(world: World) -> None:
         return sorted(content["flMbrInfo"]["flMbrId"] for content in contents)
 
     for names in (["ue-1"], ["ue-1", "ue-2"]):
-        await world.until(lambda names=names: reported() == names, step=60)
+        await world.until(lambda names=names: reported() == names, step=2)
         await world.client("ue-2")
     assert world.moves() == []
     assert {body["evtId"] for body in world.subscriber.bodies} == {"FL_MEMBER_AVAILABILITY"}

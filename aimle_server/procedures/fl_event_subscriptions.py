@@ -56,12 +56,13 @@ class FLEventsWatch:
         if now < begins:
             return Looked(state={}, topics=[], due=begins), None
         found, due = await self._find(subscription, now)
-        state, news = dict(subscription.state), None
-        for event in events_of(body):
+        state, news, events = dict(subscription.state), None, events_of(body)
+        for event in events:
             contents = event.news(body, state.get(event.name, ()), found)
             state[event.name] = event.remember(body, found)
             if contents:
-                news, due = notification(body, event.name, contents, now), now
+                news = notification(body, event.name, contents, now)
+                due = due if event is events[-1] else now
                 break
         looked = Looked(
             state=state,

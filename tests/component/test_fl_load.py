@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from aimle_client.val import Objective
+from aimle_client.val import Objective, TrainingProfile
 from ml_repository.database import Database
 from ml_repository.loads import Loads
 from tests.support import START
@@ -16,6 +16,7 @@ from tests.support_training import Pull, begin, ues, val_server
 
 LOAD = "FL_MEMBER_LOAD"
 ONE_ROUND = Objective(max_epochs=1)
+EACH_MINUTE = {"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 60}}
 
 
 @pytest.fixture
@@ -30,6 +31,12 @@ def told(world: World) -> list[int]:
     contents = world.contents(LOAD)
     assert all(content["flMbrInfo"]["flMbrId"] == "ue-1" for content in contents)
     return [content["aimle"]["load"] for content in contents]
+
+
+def latest(world: World) -> dict[str, int]:
+    """The loads of the last report, by member."""
+    contents = world.subscriber.bodies[-1]["evtContentList"] if world.subscriber.bodies else []
+    return {content["flMbrInfo"]["flMbrId"]: content["aimle"]["load"] for content in contents}
 
 
 async def test_the_time_in_rounds(world: World) -> None:
@@ -70,11 +77,28 @@ async def test_what_a_client_says_of_itself(world: World) -> None:
         assert (world.clock.now() - reported).total_seconds() >= 600
 
 
+async def test_who_does_not_report(world: World) -> None:
+    """Who has reported is free at once; who has not is busy until the round is closed without it, and then free too."""
+    async with participants(world.server.url, "ue-1", "ue-2") as [one, two], val_server(world.server) as val:
+        await world.subscribe(evtInfo=event(LOAD), aimle=EACH_MINUTE)
+        profile = TrainingProfile(round_timeout=200, min_reports=0.5)
+        await begin(val, members=["ue-1", "ue-2"], objective=ONE_ROUND, profile=profile)
+        await world.until(lambda: one.rounds and two.rounds)
+        await one.participate(update(np.ones(4, np.float32)))
+        await world.until(lambda: latest(world).get("ue-2", 0) > 30, step=1)
+        assert latest(world)["ue-1"] < 10
+        await world.until(
+            lambda: one.rounds == 2, step=1
+        )  # the round is closed, the new model is to be evaluated
+        await one.notify(hflTrngOut={"modelAccuracy": 90})
+        await world.until(lambda: latest(world)["ue-2"] > 80, step=1)
+        await world.until(lambda: latest(world)["ue-2"] == 0, step=1)
+
+
 async def test_in_reports(world: World) -> None:
     """A report names each member whose load is known, whatever it is."""
     async with participants(world.server.url, "ue-1") as [ue], val_server(world.server) as val:
-        reporting = {"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 60}}
-        await world.subscribe(evtInfo=event(LOAD), aimle=reporting)
+        await world.subscribe(evtInfo=event(LOAD), aimle=EACH_MINUTE)
         await begin(val, members=["ue-1"], objective=ONE_ROUND)
         await world.until(lambda: ue.rounds)
         await world.until(lambda: len(told(world)) >= 3, step=2)

@@ -347,8 +347,9 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "repTerminMode": "TIME_TRIGGERED",
         "termThrMode": "ANY_REACHED",
     }
-    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1"}
-    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1"}
+    hourly = {"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 3600, "immRep": False}}
+    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
+    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
     subscription = {
         "requesterId": OWNER,
         "notifUri": notify,

@@ -42,6 +42,14 @@ MUST_BE_KNOWN = {
     ("RequestTrain", "/trainObj/objType"),
     ("ClientParticipation", "/clientSetPart"),
     ("AimleServOperReq", "/servOpMode"),
+    ("HFLTraningSubs", "/notifReqs/reportingMode"),
+    ("HFLTraningSubs", "/notifReqs/repTerminMode"),
+    ("UpdateHFLTrainingSubs", "/notifReqs/reportingMode"),
+    ("UpdateHFLTrainingSubs", "/notifReqs/repTerminMode"),
+    ("CreateAimleClSelSubscription", "/aimle/reportReq/notifMethod"),
+    ("UpdateIndAimleClSelSubscription", "/aimle/reportReq/notifMethod"),
+    ("CreateAimleMLModelRetrievalSubscription", "/aimle/reportReq/notifMethod"),
+    ("UpdateIndAimleMLModelRetrievalSubscription", "/aimle/reportReq/notifMethod"),
 }
 """Values of open enumerations that say what is to be done: what this server cannot do it refuses by name."""
 

@@ -388,6 +388,7 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             "energyChange": "ACTUAL",
         },
         "suppFeat": "1",
+        "aimle": hourly,
     }
     plmn = {"mcc": "262", "mnc": "01", "nid": "0000000000A"}
     member = {

@@ -95,6 +95,17 @@ async def test_who_does_not_report(world: World) -> None:
         await world.until(lambda: latest(world)["ue-2"] == 0, step=1)
 
 
+async def test_who_is_stopped(world: World) -> None:
+    """A client at which the training is stopped has nothing more to do, while the others go on with the round."""
+    async with participants(world.server.url, "ue-1", "ue-2") as [one, two], val_server(world.server) as val:
+        await world.subscribe(evtInfo=event(LOAD), aimle=EACH_MINUTE)
+        training = await begin(val, members=["ue-1", "ue-2"], objective=ONE_ROUND)
+        await world.until(lambda: one.rounds and two.rounds)
+        await val.stop_operation(clients=["ue-1"], training_id=training.id)
+        await world.until(lambda: latest(world).get("ue-2", 0) > 30, step=1)
+        assert latest(world)["ue-1"] < 10
+
+
 async def test_in_reports(world: World) -> None:
     """A report names each member whose load is known, whatever it is."""
     async with participants(world.server.url, "ue-1") as [ue], val_server(world.server) as val:

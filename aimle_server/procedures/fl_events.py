@@ -109,11 +109,7 @@ def _new_capabilities(before: Mapping[str, Wire], found: Found) -> list[dict[str
 
 
 def _all_members(body: Wire, found: Found) -> list[dict[str, Any]]:
-    """With their loads, where these are known."""
-    return [
-        _described(member, found) | ({"aimle": {"load": found.loads[name]}} if name in found.loads else {})
-        for name, member in found.members.items()
-    ]
+    return [_described(member, found) for member in found.members.values()]
 
 
 def _described(member: Member, found: Found) -> dict[str, Any]:

@@ -128,6 +128,19 @@ async def test_a_client_of_the_sdk(world: World, monkeypatch: pytest.MonkeyPatch
     assert told(world) == [77]
 
 
+async def test_loads_that_nobody_wants(world: World, database: Database) -> None:
+    """They are written when there is a subscription, one document for the process, and not before."""
+    async with participants(world.server.url, "ue-1") as [ue], val_server(world.server) as val:
+        await begin(val, members=["ue-1"], objective=ONE_ROUND)
+        await world.until(lambda: ue.rounds)
+        started = world.clock.now()
+        await world.until(lambda: (world.clock.now() - started).total_seconds() > 60, step=1)
+        assert await database["loads"].count_documents({}) == 0
+        await world.subscribe(evtInfo=event(LOAD, flMbrLdInfo=25))
+        await world.until(lambda: told(world), step=1)
+        assert await database["loads"].count_documents({}) == 1
+
+
 async def test_what_several_processes_know(database: Database) -> None:
     """The highest figure counts; a process that has not been heard of for a minute does not."""
     one, other = Loads(database), Loads(Database(database.client, database.db, "another process"))

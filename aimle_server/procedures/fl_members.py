@@ -178,7 +178,7 @@ class FLMemberView:
         self._clients = clients
 
     async def named(self, names: Sequence[str], wanted: Wanted, now: datetime) -> list[Member]:
-        """Those of these members that are wanted, whether or not they are available now."""
+        """Those of these members that are wanted, available or not."""
         stated = await self._members.by_ids(names, now)
         clients = await self._clients.by_client_ids(names, now)
         found = []
@@ -189,24 +189,33 @@ class FLMemberView:
                 found.append(Member(name, admitted))
         return found
 
-    async def find(self, wanted: Wanted, names: Sequence[str], now: datetime) -> AsyncGenerator[Member, None]:
-        """These members, and then the others of the wanted type if none is named; each once, available or not."""
-        for member in await self.named(names, wanted, now):
+    async def find(self, wanted: Wanted, first: Sequence[str], now: datetime) -> AsyncGenerator[Member, None]:
+        """The wanted members, those of the names `first` before the others; each once, available or not."""
+        for member in await self.named(first, wanted, now):
             yield member
-        seen, batch = set(names), list[str]()
-        async with aclosing(self._names(wanted, now)) as others:
-            async for name in others:
+        async with aclosing(self._batches(wanted, set(first), now)) as batches:
+            async for names in batches:
+                for member in await self.named(names, wanted, now):
+                    yield member
+
+    async def _batches(
+        self, wanted: Wanted, seen: set[str], now: datetime
+    ) -> AsyncGenerator[list[str], None]:
+        """Names that may be of wanted members and have not been seen, a few at a time."""
+        batch: list[str] = []
+        async with aclosing(self._names(wanted, now)) as names:
+            async for name in names:
                 if name not in seen:
                     seen.add(name)
                     batch.append(name)
                 if len(batch) == BATCH:
-                    for member in await self.named(batch, wanted, now):
-                        yield member
-                    batch.clear()
-        for member in await self.named(batch, wanted, now):
-            yield member
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
 
     async def _names(self, wanted: Wanted, now: datetime) -> AsyncGenerator[str, None]:
+        """Of all that may be wanted by their type; who is wanted by name needs no search."""
         if wanted.id is not None or wanted.type is None:
             return
         async with aclosing(self._members.to_come(wanted.type, now)) as members:

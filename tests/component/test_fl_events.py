@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from aimle_server.procedures import fl_event_subscriptions
 from ml_repository.database import Database
 from ml_repository.repository import Repository
 from tests.support import START, Listener, ManualClock
@@ -156,6 +157,20 @@ async def test_who_states_something_else_leaves(world: World, register: str, oth
     await world.until_moved(("one", ENTERING), ("one", LEAVING))
     await join("one")
     await world.until_moved(("one", ENTERING), ("one", LEAVING), ("one", ENTERING))
+
+
+async def test_more_members_than_are_followed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ones stay; when one of them leaves, another takes its place."""
+    monkeypatch.setattr(fl_event_subscriptions, "MAX_MEMBERS", 2)
+    for name in ("ue-1", "ue-2", "ue-3"):
+        await world.client(name)
+    await world.subscribe()
+    await world.until(lambda: len(world.moves()) == 2)
+    first, second = (name for name, _ in world.moves())
+    [other] = {"ue-1", "ue-2", "ue-3"} - {first, second}
+    await world.client(second)  # which has it looked at, to no effect
+    await world.leave(first)
+    await world.until_moved((first, ENTERING), (second, ENTERING), (first, LEAVING), (other, ENTERING))
 
 
 async def test_only_members_for_the_model(world: World) -> None:

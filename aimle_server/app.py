@@ -25,6 +25,8 @@ from aimle_server.hfl.asking import RoundAsker
 from aimle_server.hfl.candidates import Candidates
 from aimle_server.hfl.driver import Tools
 from aimle_server.hfl.engine import Engine
+from aimle_server.hfl.load import LoadMeter
+from aimle_server.hfl.load_writer import LoadWriter
 from aimle_server.hfl.members import MemberSelection
 from aimle_server.hfl.reports import Reports
 from aimle_server.hfl.results import Results
@@ -33,12 +35,14 @@ from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from aimle_server.presence import Presence, needs_database
-from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
+from aimle_server.procedures import fl_event_subscriptions, retrieval_subscriptions, selection_subscriptions
 from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
 from aimle_server.procedures.client_selection import ClientSelection, wanted_by_criteria
 from aimle_server.procedures.external import External
+from aimle_server.procedures.fl_event_subscriptions import FLEventsWatch
+from aimle_server.procedures.fl_members import FLMemberView
 from aimle_server.procedures.kept_selection import Selector
 from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
@@ -46,7 +50,7 @@ from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
 from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
-from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
+from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement, until_stop_time
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
@@ -69,6 +73,7 @@ from sbi.outbound import Outbound, TargetPolicy
 from sbi.problems import problems
 from sbi.spool import Spool
 from schemas.client_selection import ClientSelSub
+from schemas.fl_events import FlEvtsSub
 from schemas.model_retrieval import MLMdlRetSub
 
 
@@ -135,6 +140,7 @@ class _Server:
             outbound,
             settings.server.max_model_bytes,
         )
+        self.meter = LoadMeter(clock.monotonic)
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
         self.retrieval = ModelRetrieval(self.discovery, self._registration_of)
@@ -144,7 +150,9 @@ class _Server:
             MLMdlRetSub(),
             RetrievalWatch(self.retrieval, clock, settings.api_root).look,
         )
+        self.fl_events = self._fl_events()
         self.watch = self._watch()
+        self.load_writer = LoadWriter(self.meter, repository.loads, repository.subscriptions.exist, clock)
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
@@ -176,7 +184,9 @@ class _Server:
         )
         app[PUBLIC_URL] = self.settings.server.public_url
         app[AUTHENTICATOR] = self.access.authenticator
-        app[FL_MEMBERS] = FLMemberRegistration(self.repository.fl_members, self.clock, _new_id)
+        app[FL_MEMBERS] = FLMemberRegistration(
+            self.repository.fl_members, self.clock, _new_id, self.watch.happened
+        )
         app[MODEL_MANAGEMENT] = ModelManagement(self.repository.storages, **self._names())
         app[MODEL_DISCOVERY] = self.discovery
         app[MODEL_ARTIFACTS] = self.artifacts
@@ -195,10 +205,11 @@ class _Server:
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
         """What runs while the application serves."""
-        for part in (self.dispatcher, self.engine, self.watch, self.janitor):
+        parts = (self.dispatcher, self.engine, self.load_writer, self.watch, self.janitor)
+        for part in parts:
             await part.start()
         yield
-        for part in (self.janitor, self.watch, self.engine, self.dispatcher):
+        for part in reversed(parts):
             await part.stop()
 
     async def _hand_over(self, _app: web.Application) -> None:
@@ -242,6 +253,7 @@ class _Server:
             selection_subscriptions=self._subscriptions(self.selections),
             retrieval=self.retrieval,
             retrieval_subscriptions=self._subscriptions(self.retrievals),
+            fl_event_subscriptions=self._subscriptions(self.fl_events),
             training=training,
             update=ModelUpdate(
                 self.repository.models,
@@ -264,7 +276,7 @@ class _Server:
             ),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
-            reports=Reports(self.engine, self.files, registrations),
+            reports=Reports(self.engine, self.files, registrations, self.meter),
             update_spool=self.update_spool,
             peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
             channels=ChannelManagement(
@@ -297,6 +309,7 @@ class _Server:
             asker=RoundAsker(self.clients, self.settings.server.id, self.settings.api_root + HFL_PATH),
             files=self.files,
             results=Results(self.files, self.artifacts, self.repository.registrations),
+            meter=self.meter,
         )
 
     def _selections(self) -> Kind:
@@ -312,6 +325,18 @@ class _Server:
             selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
         )
 
+    def _fl_events(self) -> Kind:
+        stores = self.repository
+        view = FLMemberView(stores.fl_members, stores.registrations)
+        return Kind(
+            fl_event_subscriptions.KIND,
+            FlEvtsSub(),
+            FLEventsWatch(view, self.retrieval, stores.loads, self.clock).look,
+            check=fl_event_subscriptions.check,
+            validity=until_stop_time,
+            unsupported=frozenset({"energyReqs"}),
+        )
+
     def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
         return SubscriptionManagement(
             kind,
@@ -324,14 +349,18 @@ class _Server:
 
     def _watch(self) -> Watch:
         stores = self.repository
-        sources = {"registrations": stores.registrations.events, "models": stores.models.events}
+        sources = {
+            "registrations": stores.registrations.events,
+            "fl_members": stores.fl_members.events,
+            "models": stores.models.events,
+        }
         return Watch(
             stores.subscriptions,
             [
                 Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
                 for name, events in sources.items()
             ],
-            [self.selections, self.retrievals],
+            [self.selections, self.retrievals, self.fl_events],
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),

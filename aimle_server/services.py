@@ -31,6 +31,7 @@ class Services:
     selection_subscriptions: SubscriptionManagement
     retrieval: ModelRetrieval
     retrieval_subscriptions: SubscriptionManagement
+    fl_event_subscriptions: SubscriptionManagement
     training: ModelTraining
     update: ModelUpdate
     operations: ServiceOperations

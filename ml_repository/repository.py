@@ -9,6 +9,7 @@ from ml_repository import (
     channels,
     discards,
     fl_members,
+    loads,
     models,
     oauth_clients,
     outbox,
@@ -25,6 +26,7 @@ from ml_repository.client_sets import ClientSets
 from ml_repository.database import Database
 from ml_repository.discards import Discards
 from ml_repository.fl_members import FLMembers
+from ml_repository.loads import Loads
 from ml_repository.models import Models
 from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
@@ -40,6 +42,7 @@ INDEXES = {
     **connection.INDEXES,
     **discards.INDEXES,
     **fl_members.INDEXES,
+    **loads.INDEXES,
     **models.INDEXES,
     **oauth_clients.INDEXES,
     **outbox.INDEXES,
@@ -63,6 +66,7 @@ class Repository:
     client_sets: ClientSets
     discards: Discards
     fl_members: FLMembers
+    loads: Loads
     models: Models
     oauth_clients: OAuthClients
     outbox: Outbox
@@ -92,6 +96,7 @@ class Repository:
             client_sets=ClientSets(database),
             discards=discarded,
             fl_members=FLMembers(database),
+            loads=Loads(database),
             models=Models(database, discarded, clock),
             oauth_clients=OAuthClients(database),
             outbox=messages,
@@ -105,9 +110,9 @@ class Repository:
 
     async def remove_expired(self, now: datetime) -> None:
         """Clean up what reading no longer shows."""
-        # Whoever watches clients is to see first that they have gone.
+        # Whoever watches clients and FL members is to see first that they have gone.
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
         await self.channels.remove_expired(now)
-        await self.fl_members.remove_expired(now)
+        await self.fl_members.remove_expired(await self.positions.seen(fl_members.COLLECTION) or now)
         await self.models.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

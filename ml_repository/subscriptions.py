@@ -72,6 +72,7 @@ class Subscription:
     version: int = 0
     marks: int = 0
     due: datetime = NEVER
+    topics: Sequence[str] = ()
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -127,7 +128,7 @@ class Subscriptions:
         fields = {
             name: getattr(subscription, name) for name in subscription.__dataclass_fields__ if name != "id"
         }
-        work = {"topics": [], "due": now, "claimed": _NOBODY}
+        work = {"due": now, "claimed": _NOBODY}
         await self._documents.insert_one({"_id": subscription.id, **fields, **work}, session=session)
 
     async def get(self, kind: str, subscription_id: str, owner: str, now: datetime) -> Subscription | None:
@@ -183,11 +184,13 @@ class Subscriptions:
     async def save(self, subscription: Subscription, looked: Looked, told: Told, now: datetime) -> bool:
         """Keep what came of looking, and its notification; False: the subscription has changed or gone meanwhile.
 
-        Where an event came meanwhile it is due at once.
+        Where an event came meanwhile it is due at once. So it is where it has got new topics: an event with one of
+        those may have come meanwhile, and nobody knew then that it was of concern.
         """
+        calm = told.due if set(looked.topics) <= set(subscription.topics) else now
 
         async def write(session: Session) -> bool:
-            for guard, due in (({"marks": subscription.marks}, told.due), ({}, now)):
+            for guard, due in (({"marks": subscription.marks}, calm), ({}, now)):
                 change = {
                     "state": dict(looked.state),
                     "topics": list(looked.topics),

@@ -20,7 +20,15 @@ One module per group of operations (`clients`, `trainings`, `subscriptions`, `mo
 shape.
 """
 
-from aimle_client.events import MemberChange, ModelsEvent, Replacement, SelectionEvent, TrainingEvent
+from aimle_client.events import (
+    FLEvent,
+    FLNews,
+    MemberChange,
+    ModelsEvent,
+    Replacement,
+    SelectionEvent,
+    TrainingEvent,
+)
 from aimle_client.http import ClientCredentials, RetryPolicy
 from aimle_client.val.criteria import (
     ANY_MODEL,
@@ -30,11 +38,12 @@ from aimle_client.val.criteria import (
     model_criteria,
 )
 from aimle_client.val.server import ValServer
-from aimle_client.val.subscriptions import ModelSubscription, SelectionSubscription
+from aimle_client.val.subscriptions import FLEventSubscription, ModelSubscription, SelectionSubscription
 from aimle_client.val.training import Training
 from aimle_client.val.values import (
     ClientSet,
     DiscoveredClients,
+    FLEvents,
     FLMember,
     Objective,
     OperationInfo,
@@ -54,7 +63,11 @@ __all__ = [
     "ClientCredentials",
     "ClientSet",
     "DiscoveredClients",
+    "FLEvent",
+    "FLEventSubscription",
+    "FLEvents",
     "FLMember",
+    "FLNews",
     "MemberChange",
     "ModelSubscription",
     "ModelsEvent",

@@ -361,6 +361,47 @@ class Reporting:
 
 
 @dataclass(frozen=True)
+class FLEvents:
+    """Which FL events are told of, and from where on (EvtInfo); as it is: all of them.
+
+    Attributes:
+        name: `evtId`: FL_MEMBER_AVAILABILITY, FL_MODEL_INFORMATION or FL_MEMBER_LOAD, for that one only; another
+            text is a name of one's own, which comes back with each event.
+        leaving_only: members that enter are not told of.
+        accuracy: in per cent, from which on a model is told of.
+        load: in per cent; a member is told of when its load comes to this, or falls below it.
+        schedule: ScheduledCommunicationTimes of the training; members that are never available then are left out.
+        latency: seconds until the training is to be completed.
+
+    Raises:
+        ValueError: `accuracy` is not from 0 to 100, or `load` or `latency` is below 0.
+    """
+
+    name: str | None = None
+    leaving_only: bool = False
+    accuracy: int = 100
+    load: int = 100
+    schedule: tuple[Wire, ...] = ()
+    latency: int = 0
+
+    def __post_init__(self) -> None:
+        within("accuracy", self.accuracy, 0, 100)
+        within("load", self.load, 0)
+        within("latency", self.latency, 0)
+
+    def to_wire(self) -> dict[str, Any]:
+        """EvtInfo, whose type is all mandatory: an empty schedule is any time."""
+        schedule = [dict(each) for each in self.schedule] or [{}]
+        model = {"accuracy": self.accuracy, "timeSchedule": schedule, "latency": self.latency}
+        kind = {
+            "availFlMbr": "UNAVAILABLE" if self.leaving_only else "AVAILABLE",
+            "flMdlInfo": model,
+            "flMbrLdInfo": self.load,
+        }
+        return given(evtId=self.name, evtType=kind)
+
+
+@dataclass(frozen=True)
 class ServiceOperation:
     """An operation at AIMLE clients and its mode, START or STOP; exactly one of the identifiers is there."""
 

@@ -8,7 +8,7 @@ round costs the database a few writes, however many clients take part.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -17,11 +17,12 @@ from pymongo.errors import PyMongoError
 
 from aimle_server.hfl import events
 from aimle_server.hfl.asking import RoundAsker
+from aimle_server.hfl.load import LoadMeter
 from aimle_server.hfl.machine import advance
 from aimle_server.hfl.members import MemberSelection, NotEnoughMembers
 from aimle_server.hfl.results import Results
 from aimle_server.hfl.round_files import RoundFiles
-from aimle_server.hfl.training import Participant, State, Training
+from aimle_server.hfl.training import SETTLED, Participant, State, Training
 from aimle_server.metrics import TRANSITIONS
 from aimle_server.notifications.dispatcher import Dispatcher
 from ml_repository.database import translate
@@ -60,6 +61,7 @@ class Tools:
         holder: this process, as the leases name it and the others reach it.
         trainings, dispatcher: the store, and who delivers what is written to the outbox with it.
         members, asker, files, results: the work behind the effects.
+        meter: measures who is busy with rounds.
     """
 
     holder: Holder
@@ -70,6 +72,7 @@ class Tools:
     asker: RoundAsker
     files: RoundFiles
     results: Results
+    meter: LoadMeter
 
 
 class Driver:
@@ -134,6 +137,7 @@ class Driver:
             await self._hand_over()
             raise
         finally:
+            self._tools.meter.over(self.training.training_id)
             self._cancel_tasks()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -172,10 +176,21 @@ class Driver:
         if isinstance(event, events.Subscribed) and not self._unwritten:
             self._unwritten = True
             self._spawn(self._note, "note")
+        self._measure(event)
         if self.training.terminal:
             self._cancel_tasks()
         for effect in step.effects:
             self._run(effect)
+
+    def _measure(self, event: events.Event) -> None:
+        """Note who is not busy with the round any more."""
+        training, meter = self.training, self._tools.meter
+        if training.state is not State.ROUND_RUNNING:
+            meter.over(training.training_id)
+        elif isinstance(event, events.Reported | events.Errored):
+            participant = training.participants.get(event.client_id)
+            if participant and participant.state in SETTLED:
+                meter.done(training.training_id, [event.client_id])
 
     async def _commit(self, training: Training, effects: tuple[events.Effect, ...]) -> None:
         """Write the training and its notifications; without a database, wait for it.
@@ -218,6 +233,7 @@ class Driver:
             case events.Select():
                 self._spawn(self._select)
             case events.AskRound(participants):
+                self._tools.meter.asked(self.training.training_id, _names(participants))
                 self._spawn(partial(self._ask, participants), "ask")
             case events.ArmDeadline(number, at):
                 self._spawn(partial(self._wait, number, at), "wait")
@@ -226,6 +242,7 @@ class Driver:
             case events.StoreResult(finish):
                 self._spawn(partial(self._store, finish.round))
             case events.Withdraw(participants):
+                self._tools.meter.done(self.training.training_id, _names(participants))
                 self._spawn(partial(self._tools.asker.withdraw, self.training, participants))
             case events.CleanUp():
                 self._spawn(partial(self._tools.results.clean_up, self.training))
@@ -322,6 +339,10 @@ class Driver:
 
 def _by_key(training: Training) -> dict[str, str]:
     return {participant.key: client_id for client_id, participant in training.participants.items()}
+
+
+def _names(participants: Iterable[Participant]) -> list[str]:
+    return [participant.client_id for participant in participants]
 
 
 def _durable(training: Training) -> tuple[object, ...]:

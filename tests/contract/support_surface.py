@@ -86,6 +86,7 @@ MAKERS = {
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
     "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
+    "mlr-fle/subscriptionId": "SubFLEvents",
 }
 """The operations that make the resources of a variable."""
 GUARDED = [endpoint for endpoint in ENDPOINTS if not endpoint.operation.capability]
@@ -374,6 +375,32 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         },
         "vaSrvId": SERVICE,
     }
+    fl_events = {
+        "flMbrInfo": {"flMbrId": UE, "flMbrType": "FL_CLIENT"},
+        "notifUri": notify,
+        "mlMdlInfo": {**ANY_MODEL, "valServiceIds": [SERVICE]},
+        "evtInfo": {
+            "evtId": "FL_MEMBER_AVAILABILITY",
+            "evtType": {
+                "availFlMbr": "AVAILABLE",
+                "flMdlInfo": {
+                    "accuracy": 90,
+                    "timeSchedule": [{"daysOfWeek": [1, 2], "timeOfDayStart": "08:00:00Z"}],
+                    "latency": 60,
+                },
+                "flMbrLdInfo": 50,
+            },
+        },
+        "timeValidity": {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"},
+        "energyReqs": {
+            "energySource": "SOLAR",
+            "energyTarget": {"minRatio": 60},
+            "energyFormula": "MEDIAN",
+            "energyChange": "ACTUAL",
+        },
+        "suppFeat": "1",
+        "aimle": hourly,
+    }
     plmn = {"mcc": "262", "mnc": "01", "nid": "0000000000A"}
     member = {
         "flMbrId": f"member-{number}",
@@ -415,6 +442,9 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "RegisterFLMember": member,
         "UpdateFLMember": member,
         "ModifyPartiallyFLMember": {"flMbrId": "set later", "supMlModelId": [model]},
+        "SubFLEvents": fl_events,
+        "UpdateFLEvents": fl_events,
+        "ModifyPartiallyFLEvents": {"flMbrInfo": {"flMbrType": "FL_SERVER"}},
         "RegAimleClient": registration,
         "UpdateAimleClientReg": {"regData": registration, "expTime": "2100-01-01T00:00:00Z"},
         "CreateAimleClSelSubscription": selection,
@@ -463,7 +493,7 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             "hflTrngOut": {"modelAccuracy": 90},
             "hflTrngErr": "UNDERFITTING",
             "timestamp": "2030-01-01T00:00:00Z",
-            "aimle": {"round": 1, "numSamples": 5, "metrics": {"accuracy": 0.9}},
+            "aimle": {"round": 1, "numSamples": 5, "metrics": {"accuracy": 0.9}, "load": 50},
         },
         "ClientParticipation": {
             "requesterId": OWNER,

@@ -20,6 +20,8 @@ from tests.contract.support_answers import Caller, Judge, PlainClient
 from tests.contract.support_documents import name_of
 from tests.support import eventually
 from tests.support_clients import criteria, reg_info
+from tests.support_fl_events import event
+from tests.support_fl_events import subscription as fl_subscription
 from tests.support_fl_members import fl_mbr, whole_fl_mbr
 from tests.support_models import safetensors
 from tests.support_val import SERVICE, serving, ues
@@ -59,6 +61,7 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         storage = await _models(caller, server.url)
         await _a_selection(caller, server.url, plain)
         await _new_models(caller, server.url, plain)
+        await _fl_events(caller, server.url, plain)
         await _a_training(caller, server.url, plain)
         await _operations_of_a_client(caller, ue, plain)
         await _a_channel(caller, server.url)
@@ -73,6 +76,7 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         "HFLTraningSubs",
         "CreateAimleClSelSubscription",
         "CreateAimleMLModelRetrievalSubscription",
+        "SubFLEvents",
     }
 
 
@@ -194,6 +198,30 @@ async def _new_models(caller: Caller, root: str, plain: PlainClient) -> None:
     assert headers["Location"].endswith(f"/{told['subId']}")
     assert (await caller.call("GET", headers["Location"]))[0] == made
     await caller.call("PATCH", headers["Location"], {"expTime": "2101-01-01T00:00:00Z"})
+    await caller.call("PUT", headers["Location"], body)
+    await caller.call("DELETE", headers["Location"])
+
+
+async def _fl_events(caller: Caller, root: str, plain: PlainClient) -> None:
+    """The plain client is an FL member, and leaves."""
+    name = "SubFLEvents"
+    energy = {"energySource": "WIND", "energyTarget": {"targetRatio": 80}}
+    body = fl_subscription(
+        flMbrInfo={"flMbrId": PLAIN},
+        evtInfo=event("FL_MEMBER_AVAILABILITY"),
+        timeValidity={"startTime": "2026-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"},
+        notifUri=f"{plain.url}/notify/{name}",
+        suppFeat="1",
+    )
+    made, headers = await caller.call(
+        "POST", f"{root}/mlr-fle/v1/subscriptions", {**body, "energyReqs": energy}
+    )
+    assert made == body | {"suppFeat": "0"}
+    await eventually(lambda: plain.news(name))
+    [content] = plain.news(name)[0]["evtContentList"]
+    assert (content["flMbrInfo"]["flMbrId"], content["flMbrEnterLeave"]) == (PLAIN, "ENTERING")
+    assert (await caller.call("GET", headers["Location"]))[0] == made
+    await caller.call("PATCH", headers["Location"], {"evtInfo": event("FL_MEMBER_LOAD")})
     await caller.call("PUT", headers["Location"], body)
     await caller.call("DELETE", headers["Location"])
 

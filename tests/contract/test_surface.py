@@ -50,6 +50,8 @@ MUST_BE_KNOWN = {
     ("UpdateIndAimleClSelSubscription", "/aimle/reportReq/notifMethod"),
     ("CreateAimleMLModelRetrievalSubscription", "/aimle/reportReq/notifMethod"),
     ("UpdateIndAimleMLModelRetrievalSubscription", "/aimle/reportReq/notifMethod"),
+    ("SubFLEvents", "/aimle/reportReq/notifMethod"),
+    ("UpdateFLEvents", "/aimle/reportReq/notifMethod"),
 }
 """Values of open enumerations that say what is to be done: what this server cannot do it refuses by name."""
 

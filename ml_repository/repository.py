@@ -15,6 +15,7 @@ from ml_repository import (
     registrations,
     storages,
     subscriptions,
+    task_transfers,
     trainings,
 )
 from ml_repository.artifacts import INDEXES as ARTIFACT_INDEXES
@@ -29,6 +30,7 @@ from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
 from ml_repository.storages import Storages
 from ml_repository.subscriptions import Positions, Subscriptions
+from ml_repository.task_transfers import TaskTransfers
 from ml_repository.trainings import TrainingProfiles, Trainings
 from sbi.clock import Clock
 
@@ -43,6 +45,7 @@ INDEXES = {
     **registrations.INDEXES,
     **storages.INDEXES,
     **subscriptions.INDEXES,
+    **task_transfers.INDEXES,
     **trainings.INDEXES,
 }
 
@@ -67,6 +70,7 @@ class Repository:
     storages: Storages
     subscriptions: Subscriptions
     positions: Positions
+    task_transfers: TaskTransfers
     trainings: Trainings
 
     @classmethod
@@ -95,6 +99,7 @@ class Repository:
             storages=Storages(database, discarded, clock, new_id),
             subscriptions=Subscriptions(database, messages),
             positions=Positions(database),
+            task_transfers=TaskTransfers(database),
             trainings=Trainings(database, messages),
         )
 
@@ -104,4 +109,5 @@ class Repository:
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
         await self.fl_members.remove_expired(now)
         await self.models.remove_expired(now)
+        await self.task_transfers.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

@@ -93,13 +93,17 @@ def _outbox(args: argparse.Namespace) -> int:
 
 
 def _scopes_of(role: str) -> list[str]:
-    """A device registers itself; an application asks for everything else that this server serves."""
+    """A device registers itself and hands tasks over; an application asks for everything else that is served here."""
+    from aimle_client.apis.task_transfer import API as DIRECT_TRANSFER
     from aimle_server.apis import SERVED_APIS
     from aimle_server.apis.client_registration import API as REGISTRATION
+    from aimle_server.apis.task_transfer import API as TRANSFER
+    from aimle_server.apis.task_transfer import TRANSFERS_API
 
+    served = {api.scope for api in (REGISTRATION, TRANSFER, TRANSFERS_API)}
     if role == "device":
-        return [REGISTRATION.scope]
-    return sorted({api.scope for api in SERVED_APIS} - {REGISTRATION.scope})
+        return sorted(served | {DIRECT_TRANSFER.scope})
+    return sorted({api.scope for api in SERVED_APIS} - served)
 
 
 def _check_scopes(scopes: Sequence[str]) -> None:

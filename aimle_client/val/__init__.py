@@ -44,6 +44,7 @@ from aimle_client.val.values import (
     StopWhen,
     Storage,
     StoredModel,
+    TaskMove,
     TrainingProfile,
     TrainingStatus,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "StopWhen",
     "Storage",
     "StoredModel",
+    "TaskMove",
     "Training",
     "TrainingEvent",
     "TrainingProfile",

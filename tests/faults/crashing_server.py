@@ -13,6 +13,7 @@ from aimle_server.cli import main
 from ml_repository.artifacts import Artifacts
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.outbox import Outbox
+from ml_repository.task_transfers import TaskTransfers
 from ml_repository.trainings import Trainings
 
 
@@ -55,6 +56,10 @@ POINTS = {
     "result": Point(ModelArtifacts, "complete"),
     "forgetting": Point(Outbox, "delivered"),
     "closing": Point(Trainings, "close"),
+    "agreed": Point(TaskTransfers, "advance", lambda transfer: transfer.state == "REQUESTED"),
+    "state": _artifact("state", "put"),
+    "moved": Point(Trainings, "save", lambda document: len(document["moves"]) > 0),
+    "handed over": Point(TaskTransfers, "advance", lambda transfer: transfer.state == "AGREED"),
 }
 
 

@@ -66,12 +66,12 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(_args: argparse.Namespace) -> int:
+def _demo(args: argparse.Namespace) -> int:
     try:
-        from aimle_server import demo
+        from aimle_server.demo import story, transfer
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: install the extra `demo` (pip install 'aimle[demo]')", 1)
-    return demo.main()
+    return transfer.main() if args.transfer else story.main()
 
 
 def _token(args: argparse.Namespace) -> int:
@@ -150,7 +150,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = _command(commands, "run", _run, "serve until SIGTERM or SIGINT")
     _add_settings(run, tuple(key.dotted for key in keys_of(Settings).values()))
-    _command(commands, "demo", _demo, "a federated training with clients on this machine")
+    demo = _command(commands, "demo", _demo, "a federated training with clients on this machine")
+    demo.add_argument(
+        "--transfer", action="store_true", help="a local training that moves from one client to another"
+    )
     _add_token(_command(commands, "token", _token, "clients and tokens of the built-in issuer"))
     _add_outbox(_command(commands, "outbox", _outbox, "notifications that are not delivered"))
     specs = _command(commands, "specs", _specs, "the OpenAPI documents that the code describes")

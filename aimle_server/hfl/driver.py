@@ -334,11 +334,7 @@ def _durable(training: Training) -> tuple[object, ...]:
         training.stop,
         training.notified,
         training.moves,
-        [
-            (each.client_id, each.deposited)
-            for each in training.participants.values()
-            if each.deposited is not None
-        ],
+        training.deposits,
     )
 
 

@@ -35,7 +35,8 @@ def advance(training: Training, event: Deposited | HandedOver | Stranded) -> Mov
             if owner is None or number != training.round or owner.state in SETTLED:
                 return training, ()
             seats = tuple(dict.fromkeys((*training.seats, owner.own_seat)))
-            return replace(training, seats=seats).with_participant(replace(owner, deposited=iterations)), ()
+            noted = replace(training, seats=seats, deposits=training.deposits + 1)
+            return noted.with_participant(replace(owner, deposited=iterations)), ()
         case Stranded(client_id, number, reason):
             if not may_move(training, client_id, number):
                 return training, ()

@@ -216,7 +216,7 @@ class Training:
         participants: by client id.
         history: committed rounds, oldest first.
         moves: tasks that changed hands, oldest first.
-        seats: those for which an intermediate state has been stored.
+        seats: those for which an intermediate state has been stored; `deposits`: how often one was.
         initial_metrics: evaluation of the model the training began with.
         finish: set while AGGREGATING means storing the result.
         reason: why it ended.
@@ -249,6 +249,7 @@ class Training:
     history: tuple[RoundRecord, ...] = ()
     moves: tuple[Move, ...] = ()
     seats: tuple[str, ...] = ()
+    deposits: int = 0
     initial_metrics: Mapping[str, float] = field(default_factory=dict)
     finish: Finish | None = None
     reason: str | None = None

@@ -29,7 +29,7 @@ class Participant:
         granted: paths of all subscriptions that there ever were.
         rounds: how often it was asked for a round.
         kind: `valUeId` or `valUserId`, what its name is.
-        takes: whether it agrees to go on with other clients' tasks, and `direct`ly.
+        takes: whether it agrees to go on with other clients' tasks, and `direct`ly; to `most` of them.
         offered: bodies of the requests to do so.
         state_status: what it answers when a state is brought to it.
     """
@@ -44,6 +44,7 @@ class Participant:
     kind: str = "valUeId"
     takes: bool = False
     direct: bool = False
+    most: int = 1000
     offered: list[Any] = field(default_factory=list)
     state_status: int = 204
     uri: str = ""
@@ -139,7 +140,7 @@ class Participant:
 
     async def _offer(self, request: web.Request) -> web.Response:
         self.offered.append(await request.json())
-        if not self.takes:
+        if not self.takes or len(self.offered) > self.most:
             return web.json_response({"status": 403, "cause": "TASK_REFUSED"}, status=403)
         return web.json_response({"aimle": {"direct": self.direct}})
 

@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-faults fuzz conformance bench lint specs clean
+.PHONY: demo demo-transfer test test-faults fuzz conformance bench lint specs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aimle-server demo
+
+demo-transfer: $(VENV)/.demo
+	$(BIN)/aimle-server demo --transfer
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest

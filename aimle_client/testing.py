@@ -110,11 +110,11 @@ async def _make_clients(settings: "Settings", names: Iterable[str]) -> dict[str,
     """Clients of the built-in issuer, for every scope that there is."""
     if not names:
         return {}
-    from aimle_server.apis import SERVED_APIS
+    from aimle_server.apis import ALL_APIS
     from aimle_server.token_command import open_database
     from ml_repository.oauth_clients import OAuthClients
 
-    scopes = [api.scope for api in SERVED_APIS]
+    scopes = [api.scope for api in ALL_APIS]
     async with open_database(settings) as database:
         stored = OAuthClients(database)
         return {name: ClientCredentials(name, await stored.add(name, scopes)) for name in names}

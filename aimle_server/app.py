@@ -25,12 +25,14 @@ from aimle_server.hfl.asking import RoundAsker
 from aimle_server.hfl.candidates import Candidates
 from aimle_server.hfl.driver import Tools
 from aimle_server.hfl.engine import Engine
+from aimle_server.hfl.handing_over import HandingOver
 from aimle_server.hfl.load import LoadMeter
 from aimle_server.hfl.load_writer import LoadWriter
 from aimle_server.hfl.members import MemberSelection
 from aimle_server.hfl.reports import Reports
 from aimle_server.hfl.results import Results
 from aimle_server.hfl.round_files import RoundFiles
+from aimle_server.hfl.task_mover import TaskMover
 from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
@@ -51,6 +53,8 @@ from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
 from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
 from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement, until_stop_time
+from aimle_server.procedures.task_targets import TaskTargets
+from aimle_server.procedures.task_transfer import TaskTransferAssistance
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
@@ -141,6 +145,10 @@ class _Server:
             settings.server.max_model_bytes,
         )
         self.meter = LoadMeter(clock.monotonic)
+        self.targets = self._task_targets()
+        self.mover = TaskMover(
+            repository.registrations, repository.task_transfers, self.targets, clock, _new_id
+        )
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
         self.retrieval = ModelRetrieval(self.discovery, self._registration_of)
@@ -154,7 +162,8 @@ class _Server:
         self.watch = self._watch()
         self.load_writer = LoadWriter(self.meter, repository.loads, repository.subscriptions.exist, clock)
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
-        spools = [self.model_spool, self.update_spool]
+        self.state_spool = self._spool("states", SHA256)
+        spools = [self.model_spool, self.update_spool, self.state_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
 
     @classmethod
@@ -220,6 +229,7 @@ class _Server:
     def _services(self) -> Services:
         registrations, client_sets = self.repository.registrations, self.repository.client_sets
         discovery = self.client_discovery
+        reports = Reports(self.engine, self.files, registrations, self.meter)
         training = ModelTraining(
             self.repository.models,
             self.discovery,
@@ -276,8 +286,27 @@ class _Server:
             ),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
-            reports=Reports(self.engine, self.files, registrations, self.meter),
+            reports=reports,
             update_spool=self.update_spool,
+            task_transfer=TaskTransferAssistance(
+                registrations,
+                self.repository.trainings,
+                self.repository.task_transfers,
+                self.targets,
+                self.clock,
+                _new_id,
+            ),
+            handing_over=HandingOver(
+                self.engine,
+                reports,
+                self.repository.artifacts,
+                registrations,
+                self.repository.task_transfers,
+                self.mover,
+                self.clock,
+            ),
+            artifacts=self.repository.artifacts,
+            state_spool=self.state_spool,
             peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
             channels=ChannelManagement(
                 self.repository.channels, self.clock, _new_id, _channels_base(self.settings)
@@ -310,6 +339,7 @@ class _Server:
             files=self.files,
             results=Results(self.files, self.artifacts, self.repository.registrations),
             meter=self.meter,
+            mover=self.mover,
         )
 
     def _selections(self) -> Kind:
@@ -335,6 +365,16 @@ class _Server:
             check=fl_event_subscriptions.check,
             validity=until_stop_time,
             unsupported=frozenset({"energyReqs"}),
+        )
+
+    def _task_targets(self) -> TaskTargets:
+        return TaskTargets(
+            self.repository.registrations,
+            self.clients,
+            self.external,
+            self.clock,
+            self.settings.server.id,
+            self.settings.hfl.participation_timeout,
         )
 
     def _subscriptions(self, kind: Kind) -> SubscriptionManagement:

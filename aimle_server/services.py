@@ -6,6 +6,7 @@ from aiohttp import web
 
 from aimle_server.channels.channels import Channels
 from aimle_server.consumers.peers import Peers
+from aimle_server.hfl.handing_over import HandingOver
 from aimle_server.hfl.reports import Reports
 from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
@@ -16,7 +17,9 @@ from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.service_operations import ServiceOperations
 from aimle_server.procedures.subscriptions import SubscriptionManagement
+from aimle_server.procedures.task_transfer import TaskTransferAssistance
 from aimle_server.procedures.training_status import TrainingStatusReader
+from ml_repository.artifacts import Artifacts
 from ml_repository.trainings import TrainingProfiles
 from sbi.spool import Spool
 
@@ -39,6 +42,10 @@ class Services:
     profiles: TrainingProfiles
     reports: Reports
     update_spool: Spool
+    task_transfer: TaskTransferAssistance
+    handing_over: HandingOver
+    artifacts: Artifacts
+    state_spool: Spool
     peers: Peers
     channels: ChannelManagement
     sockets: Channels

@@ -16,6 +16,7 @@ from ml_repository import (
     registrations,
     storages,
     subscriptions,
+    task_transfers,
     trainings,
 )
 from ml_repository import database as connection
@@ -33,6 +34,7 @@ from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
 from ml_repository.storages import Storages
 from ml_repository.subscriptions import Positions, Subscriptions
+from ml_repository.task_transfers import TaskTransfers
 from ml_repository.trainings import TrainingProfiles, Trainings
 from sbi.clock import Clock
 
@@ -49,6 +51,7 @@ INDEXES = {
     **registrations.INDEXES,
     **storages.INDEXES,
     **subscriptions.INDEXES,
+    **task_transfers.INDEXES,
     **trainings.INDEXES,
 }
 
@@ -75,6 +78,7 @@ class Repository:
     storages: Storages
     subscriptions: Subscriptions
     positions: Positions
+    task_transfers: TaskTransfers
     trainings: Trainings
 
     @classmethod
@@ -105,6 +109,7 @@ class Repository:
             storages=Storages(database, discarded, clock, new_id),
             subscriptions=Subscriptions(database, messages),
             positions=Positions(database),
+            task_transfers=TaskTransfers(database),
             trainings=Trainings(database, messages),
         )
 
@@ -115,4 +120,5 @@ class Repository:
         await self.channels.remove_expired(now)
         await self.fl_members.remove_expired(await self.positions.seen(fl_members.COLLECTION) or now)
         await self.models.remove_expired(now)
+        await self.task_transfers.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

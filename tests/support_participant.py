@@ -32,6 +32,10 @@ class Participant:
         subscriptions: by their paths, each HflTrngSub as it stands.
         granted: paths of all subscriptions that there ever were.
         rounds: how often it was asked for a round.
+        kind: `valUeId` or `valUserId`, what its name is.
+        takes: whether it agrees to go on with other clients' tasks, and `direct`ly; to `most` of them.
+        offered: bodies of the requests to do so.
+        state_status: what it answers when a state is brought to it.
     """
 
     server: str
@@ -43,6 +47,12 @@ class Participant:
     subscriptions: dict[str, dict[str, Any]] = field(default_factory=dict)
     granted: list[str] = field(default_factory=list)
     rounds: int = 0
+    kind: str = "valUeId"
+    takes: bool = False
+    direct: bool = False
+    most: int = 1000
+    offered: list[Any] = field(default_factory=list)
+    state_status: int = 204
     uri: str = ""
     registration: str = ""
 
@@ -138,6 +148,19 @@ class Participant:
     async def _withdraw(self, request: web.Request) -> web.Response:
         return web.Response(status=204 if self.subscriptions.pop(request.path, None) else 404)
 
+    async def _offer(self, request: web.Request) -> web.Response:
+        self.offered.append(await request.json())
+        if not self.takes or len(self.offered) > self.most:
+            return web.json_response({"status": 403, "cause": "TASK_REFUSED"}, status=403)
+        return web.json_response({"aimle": {"direct": self.direct}})
+
+    async def _offer_direct(self, _: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=self.state_status)
+
     def application(self) -> web.Application:
         """Its APIs."""
         app = web.Application()
@@ -146,7 +169,34 @@ class Participant:
         app.router.add_post("/aimlec-hfl-trng/v1/subscriptions", self._subscribe)
         app.router.add_patch("/aimlec-hfl-trng/v1/subscriptions/{number}", self._modify)
         app.router.add_delete("/aimlec-hfl-trng/v1/subscriptions/{number}", self._withdraw)
+        app.router.add_post("/aimlec-task-transfer/v1/request", self._offer)
+        app.router.add_post("/aimlec-task-transfer/v1/request-direct", self._offer_direct)
+        app.router.add_put("/aimle-task-states/v1/states/{transfer}", self._state)
         return app
+
+    async def ask_for_help(self, training_id: str, **changes: Any) -> Answer:
+        """Ask the server who can go on with the task of this training (assist-tt)."""
+        body = {
+            "requestorId": {"valUeId": self.name},
+            "aimlTaskType": "MODEL_TRAINING",
+            "aimlInfoType": "INTERMEDIATE_AIML_OP_STATUS",
+            "aimle": {"trainingId": training_id},
+        } | changes
+        return await self.call("POST", f"{self.server}/aimles-task-transfer/v1/assist-tt", json=body)
+
+    async def deposit(self, state: bytes) -> Answer:
+        """Leave a state at the server."""
+        return await self.put(state, self.notif_uri.replace("/notifications", "/state"))
+
+    async def hand_over(self, transfer_id: str, target: str, iterations: int = 3) -> Answer:
+        """Give the task away."""
+        body = {"transferId": transfer_id, "targetId": target, "iterations": iterations}
+        return await self.call("POST", self.notif_uri.replace("/notifications", "/hand-over"), json=body)
+
+    async def transfer(self, transfer_id: str) -> Any:
+        """How a transfer of its own stands."""
+        url = f"{self.server}/aimle-task-transfers/v1/transfers/{transfer_id}"
+        return (await self.call("GET", url))[1]
 
     async def register(self, *, until: datetime | None = None, **changes: Any) -> None:
         """Tell the server of itself, or of changes to its profile; `until` is when the registration expires."""
@@ -159,7 +209,7 @@ class Participant:
         } | changes
         services = [{"valServiceId": SERVICE, "servPermLevel": "STANDARD_RESOURCE_USAGE"}]
         supported = [{"clientProfile": profile, "suppServices": services}]
-        body = {"aimleClientId": {"valUeId": self.name}, "suppProfiles": supported}
+        body = {"aimleClientId": {self.kind: self.name}, "suppProfiles": supported}
         expires = {"expTime": to_wire(until)} if until else {}
         if self.registration:
             status, answer, _ = await self.call("PUT", self.registration, json={"regData": body, **expires})

@@ -40,6 +40,7 @@ class Outcome(StrEnum):
     EVALUATED = "EVALUATED"
     FAILED = "FAILED"
     DISCARDED = "DISCARDED"
+    TRANSFERRED = "TRANSFERRED"
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class RoundReport:
         subscription_id: of which subscription.
         dataset: trained and evaluated on.
         round: the round's number, None if the model was not received or does not say.
-        outcome: TRAINED (update sent), EVALUATED (only that was asked for), FAILED, or DISCARDED (a newer
-            round, a withdrawal or a stop came first; nothing was sent).
+        outcome: TRAINED (update sent), EVALUATED (only that was asked for), FAILED, DISCARDED (a newer
+            round, a withdrawal or a stop came first; nothing was sent), or TRANSFERRED (another client goes on).
         num_samples: samples trained on.
         num_eval_samples: samples the received model was evaluated on.
         metrics: of the received model, name to value: `accuracy` (0 to 1), `loss`, `mse`...

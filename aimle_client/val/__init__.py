@@ -54,6 +54,7 @@ from aimle_client.val.values import (
     StopWhen,
     Storage,
     StoredModel,
+    TaskMove,
     TrainingProfile,
     TrainingStatus,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "StopWhen",
     "Storage",
     "StoredModel",
+    "TaskMove",
     "Training",
     "TrainingEvent",
     "TrainingProfile",

@@ -221,6 +221,28 @@ class RoundStatus:
 
 
 @dataclass(frozen=True)
+class TaskMove:
+    """A client's part of a round that another one went on with (TS 23.482 8.6).
+
+    Attributes:
+        round: of which round.
+        source, target: client identifiers.
+        mode: DIRECT or SERVER_CONTROLLED.
+        iterations: done by the source, or by those before it; the target did the rest.
+        at: when.
+        reason: in words; empty: none was given.
+    """
+
+    round: int
+    source: str
+    target: str
+    mode: str
+    iterations: int
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingStatus:
     """How a training stands, as last committed (our extension).
 
@@ -232,6 +254,7 @@ class TrainingStatus:
         output_model_id: the model it made: COMPLETED, or CANCELLED after at least one round; otherwise None.
         participants: of the running round; before the first one, the members that were named, as INVITED.
         history: the committed rounds, oldest first.
+        moves: parts of rounds that went from one client to another, oldest first.
         reason: why it ended, in words.
     """
 
@@ -243,6 +266,7 @@ class TrainingStatus:
     participants: tuple[ParticipantStatus, ...]
     history: tuple[RoundStatus, ...]
     reason: str | None
+    moves: tuple[TaskMove, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -266,6 +290,7 @@ class TrainingStatus:
             ),
             tuple(_round(entry) for entry in document["history"]),
             document.get("reason"),
+            tuple(_move(entry) for entry in document.get("moves", ())),
         )
 
 
@@ -418,6 +443,18 @@ def given(**attributes: Any) -> dict[str, Any]:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
+
+
+def _move(entry: Wire) -> TaskMove:
+    return TaskMove(
+        entry["round"],
+        entry["sourceId"],
+        entry["targetId"],
+        entry["mode"],
+        entry["iterations"],
+        from_wire(entry["at"]),
+        entry.get("reason", ""),
+    )
 
 
 def _round(entry: Wire) -> RoundStatus:

@@ -18,6 +18,7 @@ from aimle_server.apis import (
     model_update,
     oauth,
     service_operations,
+    task_transfer,
 )
 from ml_repository.apis import artifacts, model_discovery, model_management
 from ml_repository.apis import fl_member as fl_member_repository
@@ -36,6 +37,8 @@ SERVED_APIS: tuple[Api, ...] = (
     model_update.API,
     model_training.API,
     service_operations.API,
+    task_transfer.API,
+    task_transfer.TRANSFERS_API,
     artifacts.API,
     hfl_management.API,
     channels.API,

@@ -22,6 +22,7 @@ from aimle_server.hfl.machine import advance
 from aimle_server.hfl.members import MemberSelection, NotEnoughMembers
 from aimle_server.hfl.results import Results
 from aimle_server.hfl.round_files import RoundFiles
+from aimle_server.hfl.task_mover import TaskMover
 from aimle_server.hfl.training import SETTLED, Participant, State, Training
 from aimle_server.metrics import TRANSITIONS
 from aimle_server.notifications.dispatcher import Dispatcher
@@ -49,6 +50,9 @@ HANDING_OVER = 1.0
 DISK_PAUSE = 5.0
 """Seconds between attempts at what needs room on a disk that is full: each may write much until it fails."""
 
+LOOK_SECONDS = 5.0
+"""Seconds between two looks at whether the owners of tasks are still there."""
+
 Work = Callable[[], Awaitable[None]]
 """What is behind an effect; it may be done twice."""
 
@@ -60,7 +64,7 @@ class Tools:
     Attributes:
         holder: this process, as the leases name it and the others reach it.
         trainings, dispatcher: the store, and who delivers what is written to the outbox with it.
-        members, asker, files, results: the work behind the effects.
+        members, asker, files, results, mover: the work behind the effects.
         meter: measures who is busy with rounds.
     """
 
@@ -73,6 +77,7 @@ class Tools:
     files: RoundFiles
     results: Results
     meter: LoadMeter
+    mover: TaskMover
 
 
 class Driver:
@@ -232,9 +237,13 @@ class Driver:
         match effect:
             case events.Select():
                 self._spawn(self._select)
-            case events.AskRound(participants):
+            case events.AskRound(participants, beside):
                 self._tools.meter.asked(self.training.training_id, _names(participants))
-                self._spawn(partial(self._ask, participants), "ask")
+                self._spawn(partial(self._ask, participants), "" if beside else "ask")
+                if not beside:
+                    self._spawn(self._look_after, "owners")
+            case events.Relocate(client_id, reason):
+                self._spawn(partial(self._relocate, client_id, reason))
             case events.ArmDeadline(number, at):
                 self._spawn(partial(self._wait, number, at), "wait")
             case events.Aggregate(number):
@@ -315,6 +324,21 @@ class Driver:
     async def _ask(self, participants: tuple[Participant, ...]) -> None:
         await self._tools.asker.ask(self.training, participants, self.put)
 
+    async def _look_after(self) -> None:
+        """Notice owners of tasks that are gone, or whose hours are over, as long as the round runs."""
+        number = self.training.round
+        while True:
+            await self._tools.clock.sleep(LOOK_SECONDS)
+            for client_id, reason in await self._tools.mover.stranded(self.training):
+                self.put(events.Stranded(client_id, number, reason))
+
+    async def _relocate(self, client_id: str, reason: str) -> None:
+        await self._tools.mover.relocate(self.training, client_id, reason, self._settled)
+
+    async def _settled(self, event: events.Event) -> Training:
+        await self.settle(event)
+        return self.training
+
     async def _note(self) -> None:
         await self._tools.clock.sleep(NOTE_PAUSE)
         self.put(events.NoteDue())
@@ -358,6 +382,8 @@ def _durable(training: Training) -> tuple[object, ...]:
         training.stopped,
         training.stop,
         training.notified,
+        training.moves,
+        training.deposits,
     )
 
 

@@ -25,6 +25,7 @@ from sbi.issuer import TokenIssuer, load_or_create_key
 from tests.contract.support_documents import name_of
 from tests.support import Listener, ManualClock
 from tests.support_models import safetensors
+from tests.support_task_transfer import Walk
 from tests.support_val import SERVICE, ues
 
 Json = Any
@@ -216,6 +217,8 @@ class World:
             body["regData"]["aimleClientId"] = self._registered.get(
                 ids["registrationId"], {"valUeId": "nobody"}
             )
+        if name in ("AimlTtAssist", "CtldAimlTt"):
+            body["requestorId"] = self._registered[self.ids["registrationId"]]
         if name in ("UpdateFLMember", "ModifyPartiallyFLMember"):
             body["flMbrId"] = self._registered.get(ids["configurationId"], "nobody")
         return body
@@ -232,6 +235,8 @@ class World:
         match variable:
             case "mlModelId":
                 return await self._fresh_model()
+            case "transferId":
+                return str((await self.example(BY_NAME["AimlTtAssist"])).body["aimle"]["transferId"])
             case "trainingId":
                 return str((await self.example(BY_NAME["RequestTrain"])).body["trainingId"])
         return {"key": "no-such-key", "round": "1"}[variable]
@@ -277,7 +282,7 @@ async def world(
     }
     async with (
         running_server(settings, clients=[OWNER, UE]) as server,
-        ues(server, UE) as [client],
+        ues(server, UE, trainer=Walk()) as [client],
         aiohttp.ClientSession() as session,
         Listener() as listener,
     ):
@@ -437,8 +442,36 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             {"servingPlmn": plmn, "nonservingPlmns": [{"plmn": plmn, "permission": "FULL_CAPABILITIES"}]}
         ],
     }
+    ever = {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"}
+    task = {
+        "requestorId": {"valUeId": "set later"},
+        "aimlTaskType": "MODEL_TRAINING",
+        "aimlInfoType": "INTERMEDIATE_AIML_OP_STATUS",
+        "timeValidity": ever,
+    }
     return {
         "OpenChannel": {"websockNotifConfig": {"requestWebsocketUri": True}},
+        "AimlTtAssist": {
+            **task,
+            "valServiceId": SERVICE,
+            "aimlRmngTrainReq": {"reqRmngTrainResorce": "LIMITED_RESOURCE_USAGE", "reqRmngTrainIterNum": 5},
+            "aimlImdInfo": {
+                "aimlImdModel": {"reqRmngTrainIterNum": 5},
+                "aimlUsedTrainTime": {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2020-01-01T00:00:05Z"},
+                "usedTrainResource": "any",
+                "usedTrainIterNum": 5,
+            },
+        },
+        "CtldAimlTt": {**task, "aimlTaskTransferTime": ever},
+        "HandOver": {"transferId": "t", "targetId": "ue-2", "iterations": 5, "reason": "low battery"},
+        "AimlTaskTransf": {
+            **task,
+            "requestorId": "aimle-server",
+            "sourceAimlId": {"valUeId": "ue-2"},
+            "aimlTaskTransferTime": ever,
+            "aimle": {"transferId": f"t-{number}", "trainingId": "t", "datasetId": "digits"},
+        },
+        "DirAimlTaskTransf": {**task, "requestorId": {"valUeId": "ue-2"}, "aimlTaskTransferTime": ever},
         "RegisterFLMember": member,
         "UpdateFLMember": member,
         "ModifyPartiallyFLMember": {"flMbrId": "set later", "supMlModelId": [model]},

@@ -234,13 +234,17 @@ def _time_out(training: Training, spared: Collection[str] = ()) -> Training:
 
 
 def _close(training: Training, now: datetime) -> Step:
-    """The time of a round is over; tasks with an intermediate state go on elsewhere, which takes as long again."""
+    """The time of a round is over; tasks with an intermediate state go on elsewhere, which takes as long again.
+
+    So do those for which another owner is being looked for already.
+    """
     silent = [
         client_id
         for client_id in training.participants
         if moving.may_move(training, client_id, training.round)
     ]
-    if not silent:
+    on_the_way = [p.client_id for p in training.participants.values() if p.leaving and p.state not in SETTLED]
+    if not silent and not on_the_way:
         return _settle(training, _time_out(training), now)
     effects: list[Effect] = []
     for client_id in silent:
@@ -248,7 +252,7 @@ def _close(training: Training, now: datetime) -> Step:
         effects += begun
     deadline = now + timedelta(seconds=training.quorum.round_timeout)
     effects.append(ArmDeadline(training.round, deadline))
-    return Step(replace(_time_out(training, silent), deadline=deadline), tuple(effects))
+    return Step(replace(_time_out(training, [*silent, *on_the_way]), deadline=deadline), tuple(effects))
 
 
 def _stay(training: Training, client_id: str, reason: str, now: datetime) -> Step:

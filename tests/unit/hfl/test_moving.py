@@ -142,6 +142,21 @@ def test_a_deadline_gives_tasks_with_a_state_a_second_time() -> None:
     assert history.training.participants["b"].state is ParticipantState.TIMED_OUT
 
 
+def test_a_deadline_waits_for_a_task_that_is_on_its_way() -> None:
+    """While another owner is being looked for the round does not end; then it is the new owner's."""
+    history = running().play(events.Deposited("b", 1, 7))
+    for name in ("a", "c", "d"):
+        history.report(name, 1, 0.5)
+    history.play(events.Errored("b", 1, 1, "it cannot be reached"))
+    late = NOW + timedelta(seconds=600)
+    history.play(events.Deadline(1), at=late)
+    assert history.training.state is State.ROUND_RUNNING
+    assert history.effect(events.ArmDeadline).at == late + timedelta(seconds=600)
+    assert effects(history, events.Relocate) == []
+    history.play(handed_over("b", "z")).report("z", 1, 0.5)
+    assert history.training.state is State.AGGREGATING
+
+
 def test_a_task_does_not_move_for_ever() -> None:
     """After so many moves in one round the next failure stands."""
     history = running("a", "m0").play(events.Deposited("m0", 1, 7))

@@ -236,14 +236,14 @@ def _time_out(training: Training, spared: Collection[str] = ()) -> Training:
 def _close(training: Training, now: datetime) -> Step:
     """The time of a round is over; tasks with an intermediate state go on elsewhere, which takes as long again.
 
-    So do those for which another owner is being looked for already.
+    So do, once, those for which another owner is being looked for already.
     """
     silent = [
         client_id
         for client_id in training.participants
         if moving.may_move(training, client_id, training.round)
     ]
-    on_the_way = [p.client_id for p in training.participants.values() if p.leaving and p.state not in SETTLED]
+    on_the_way = [] if _is_prolonged(training) else _on_the_way(training)
     if not silent and not on_the_way:
         return _settle(training, _time_out(training), now)
     effects: list[Effect] = []
@@ -253,6 +253,17 @@ def _close(training: Training, now: datetime) -> Step:
     deadline = now + timedelta(seconds=training.quorum.round_timeout)
     effects.append(ArmDeadline(training.round, deadline))
     return Step(replace(_time_out(training, [*silent, *on_the_way]), deadline=deadline), tuple(effects))
+
+
+def _is_prolonged(training: Training) -> bool:
+    length = timedelta(seconds=training.quorum.round_timeout)
+    began, deadline = training.round_started, training.deadline
+    return began is not None and deadline is not None and deadline > began + length
+
+
+def _on_the_way(training: Training) -> list[str]:
+    """The owners of tasks for which others are being looked for."""
+    return [p.client_id for p in training.participants.values() if p.leaving and p.state not in SETTLED]
 
 
 def _stay(training: Training, client_id: str, reason: str, now: datetime) -> Step:

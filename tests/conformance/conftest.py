@@ -26,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What the operator says of the server."""
     group = parser.getgroup("conformance of an AIMLE server")
     group.addoption("--aimle-url", metavar="URL", help="apiRoot of the server")
+    group.addoption(
+        "--aimle-client-url", metavar="URL", help="aimleClientUri of an AIMLE client to judge as well"
+    )
     group.addoption("--openapi", metavar="DIR", help="folder of OpenAPI documents, JSON or YAML")
     group.addoption("--token-url", metavar="URL", help="its token endpoint; without: it asks for no tokens")
     for name in ("id", "secret"):
@@ -107,17 +110,19 @@ def everything(background: Background, pytestconfig: pytest.Config) -> Iterator[
     documents, report = pytestconfig.stash[DOCUMENTS], pytestconfig.stash[REPORT]
     credentials = list(zip(option("client_id"), option("client_secret"), strict=True))
     tokens: list[Tokens | None] = [Tokens(background, option("token_url"), *one) for one in credentials]
-    supported: dict[str, bool] = {}
-    consumers = [
-        Consumer(option("aimle_url"), one, background, documents, report, supported)
-        for one in tokens or [None]
-    ]
+
+    def consumers_of(url: str) -> list[Consumer]:
+        supported: dict[str, bool] = {}
+        return [Consumer(url, one, background, documents, report, supported) for one in tokens or [None]]
+
+    consumers = consumers_of(option("aimle_url"))
+    at_client = consumers_of(option("aimle_client_url"))[0] if option("aimle_client_url") else None
     second = consumers[1] if len(consumers) > 1 else None
     model = Path(option("model")).read_bytes() if option("model") else _safetensors()
     with Listener(background, option("callback_host"), option("callback_port")) as listener:
-        for consumer in consumers:
+        for consumer in (*consumers, *([at_client] if at_client else [])):
             _reach(consumer)
-        yield World(documents, background, listener, consumers[0], second, model)
+        yield World(documents, report, background, listener, consumers[0], second, model, at_client)
         for consumer in consumers:
             consumer.clean_up()
 
@@ -135,7 +140,7 @@ def _reach(consumer: Consumer) -> None:
     try:
         consumer.reach()
     except (aiohttp.ClientError, TimeoutError, NoToken) as error:
-        pytest.exit(f"the server cannot be used: {error}", pytest.ExitCode.USAGE_ERROR)
+        pytest.exit(f"{consumer.root} cannot be used: {error}", pytest.ExitCode.USAGE_ERROR)
 
 
 def _safetensors() -> bytes:
@@ -166,6 +171,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("conformance by API")
     for line in report.table():
         terminalreporter.write_line(line)
+    if unjudged := report.unjudged():
+        terminalreporter.write_line(f"not applicable without --aimle-client-url: {', '.join(unjudged)}")
     terminalreporter.write_line(f"no tests here for: {', '.join(report.untested()) or 'none'}")
     if path := config.getoption("report"):
         report.write(Path(path), config.getoption("aimle_url"))

@@ -1,7 +1,7 @@
 """Aimles_AimlTaskTransfer (TS 24.560; TS 23.482 8.6): AI/ML tasks that move from one client to another.
 
 Aimlec_AimlTaskTransfer is what the server asks of clients on the way: `/request` is judged by its document as all that
-comes to the suite's clients; `/request-direct` is between two clients.
+comes to the suite's clients. How a client answers, also to `/request-direct`, is `test_client_task_transfer.py`'s.
 """
 
 from datetime import datetime, timedelta

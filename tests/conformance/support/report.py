@@ -9,7 +9,8 @@ from typing import Any
 from support.documents import Documents, Operation
 from support.exchange import Exchange
 
-PASSED, FAILED, NOT_SUPPORTED, NOT_EXERCISED = "passed", "failed", "not supported", "not exercised"
+PASSED, FAILED, NOT_EXERCISED = "passed", "failed", "not exercised"
+NOT_SUPPORTED, NOT_APPLICABLE = "not supported", "not applicable"
 _HEAD = ("API", "operations", "exercised", "passed", "failed", "not supported", "failed tests")
 
 
@@ -28,6 +29,7 @@ class Tally:
 
     exercised: int = 0
     not_supported: bool = False
+    not_applicable: bool = False
     failures: list[Failure] = field(default_factory=list)
 
     @property
@@ -37,6 +39,8 @@ class Tally:
             return FAILED
         if self.not_supported:
             return NOT_SUPPORTED
+        if self.not_applicable:
+            return NOT_APPLICABLE
         return PASSED if self.exercised else NOT_EXERCISED
 
 
@@ -71,6 +75,11 @@ class Report:
             if one.collection == operation.collection:
                 self.tally(one).not_supported = True
 
+    def not_applicable(self, api: str) -> None:
+        """Nobody was named who serves this API."""
+        for one in self._documents.operations[api].values():
+            self.tally(one).not_applicable = True
+
     def failed(self, api: str, operation: Operation | None, test: str, message: str) -> None:
         """A test of this API failed: at the operation that it is about, or at the last one that it did."""
         failure = Failure(test, message, [str(exchange) for exchange in self.exchanges])
@@ -93,7 +102,7 @@ class Report:
         for api, tallies in self._results():
             results = [tally.result for _, tally in tallies]
             tests = sum(len(tally.failures) for _, tally in tallies) + len(self._others.get(api, []))
-            exercised = len(results) - results.count(NOT_SUPPORTED) - results.count(NOT_EXERCISED)
+            exercised = results.count(PASSED) + results.count(FAILED)
             counts = (len(results), exercised, *map(results.count, (PASSED, FAILED, NOT_SUPPORTED)), tests)
             rows.append((api, *map(str, counts)))
         sums = [sum(int(row[column]) for row in rows[1:]) for column in range(1, len(_HEAD))]
@@ -105,6 +114,10 @@ class Report:
             )
             for row in rows
         ]
+
+    def unjudged(self) -> list[str]:
+        """APIs with tests here that nobody was named for."""
+        return [api for api, tallies in self._results() if any(tally.not_applicable for _, tally in tallies)]
 
     def untested(self) -> list[str]:
         """APIs of the documents that this suite has no tests for."""

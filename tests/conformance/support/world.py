@@ -1,6 +1,6 @@
 """What a test has: the server's consumers, a listener that the server can call, and AIMLE clients."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -9,6 +9,7 @@ from support.background import Background
 from support.consumer import Consumer
 from support.documents import Documents
 from support.listener import Inbox, Listener
+from support.report import Report
 
 
 @dataclass(repr=False)
@@ -19,14 +20,17 @@ class World:
         val: the consumer that most requests come from.
         second: one that may not touch the resources of `val`; None: the operator named none.
         model: bytes of a model that the server can have trained.
+        at_client: `val` at the AIMLE client under test; None: the operator named none.
     """
 
     documents: Documents
+    report: Report
     background: Background
     listener: Listener
     val: Consumer
     second: Consumer | None
     model: bytes
+    at_client: Consumer | None
     _clients: list[AimleClient] = field(default_factory=list)
     _inboxes: list[Inbox] = field(default_factory=list)
 
@@ -36,6 +40,16 @@ class World:
         if self.second is None:
             pytest.skip("not run: needs a second consumer (--client-id and --client-secret twice)")
         return self.second
+
+    def at_the_client(self, api: str) -> "World":
+        """The same with the AIMLE client under test in the server's place, for tests of this API, which it serves.
+
+        The test is not run where the operator named no client.
+        """
+        if self.at_client is None:
+            self.report.not_applicable(api)
+            pytest.skip("not applicable: no AIMLE client to judge (--aimle-client-url)")
+        return replace(self, val=self.at_client)
 
     def inbox(self, api: str, name: str) -> Inbox:
         """A new address for the notifications of an operation."""

@@ -15,7 +15,7 @@ from aimle_client.policy import Policy
 from aimle_client.runtime.task import ROUND, TRAINING
 from aimle_client.trainers.base import Trainer
 from aimle_client.trainers.resumable import FitState, is_resumable
-from sbi.clock import Clock, from_wire
+from sbi.clock import Clock, from_wire, to_wire
 from sbi.errors import Forbidden, InvalidRequest, NotFound
 
 Wire = Mapping[str, Any]
@@ -65,10 +65,11 @@ class Takeovers:
         await self._ask_policy(request)
         if reference := request.get("aimle"):
             self._agreed[reference["transferId"]] = _Agreement(request["sourceAimlId"], dataset, until)
-        answer: dict[str, Any] = {"aimle": {"direct": True}}
-        if "aimlTaskTransferTime" in request:
-            answer["aimlTaskTransferTime"] = request["aimlTaskTransferTime"]
-        return answer
+        window = {"startTime": to_wire(self._clock.now()), "stopTime": to_wire(until)}
+        return {
+            "aimlTaskTransferTime": request.get("aimlTaskTransferTime", window),
+            "aimle": {"direct": True},
+        }
 
     async def answer_direct(self, request: Wire) -> None:
         """Agree to the source's own request.

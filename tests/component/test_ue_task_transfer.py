@@ -104,6 +104,15 @@ async def test_a_task_is_agreed_on_in_two_steps(asked: Asked) -> None:
     assert await asked.state(state()) == 204
 
 
+async def test_an_agreement_says_when(asked: Asked) -> None:
+    """Where the server names no time, the client does: from now until the request is no longer valid."""
+    now = asked.clock.now()
+    valid = {"startTime": to_wire(now - timedelta(hours=1)), "stopTime": to_wire(now + timedelta(minutes=3))}
+    status, answer = await asked.task(REQUEST, aimlTaskTransferTime=None, timeValidity=valid)
+    assert status == 200
+    assert answer["aimlTaskTransferTime"] == {"startTime": to_wire(now), "stopTime": valid["stopTime"]}
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -63,7 +63,7 @@ class Exchange:
     __repr__ = __str__
 
     def check(self) -> None:
-        """Raise NotAsDocumented for an answer that no AIMLE server may give."""
+        """Raise NotAsDocumented for an answer that nobody may give."""
         try:
             body = self.body if self.text else None
         except ValueError as error:

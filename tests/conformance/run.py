@@ -4,7 +4,6 @@ Arguments are passed on to pytest. This is the only module of the suite that kno
 """
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +39,7 @@ def running(command: list[str], ready: str, log: Path, environment: dict[str, st
             raise SystemExit(f"{command[1:3]} did not start:\n{log.read_text()}")
         yield line.removeprefix(ready).strip()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(SECONDS_TO_END)
 
 

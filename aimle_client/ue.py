@@ -284,7 +284,7 @@ class AimleClient:
     async def _serve(self, stack: AsyncExitStack, connection: Connection) -> None:
         """Open the aimlec-* APIs; on the way out rounds end before the port closes."""
         trainers = {name: offer.trainer for name, offer in self._datasets.items()}
-        takeovers = Takeovers(self.policy, trainers, self._clock)
+        takeovers = Takeovers(self.policy, trainers, self._clock, reachable=not self._websocket)
         giving = Giving(connection, self.client_id, self._clock)
         self._keeping = Keeping(connection, giving, self.policy, self._clock, self._deposit_every)
         rounds = Rounds(

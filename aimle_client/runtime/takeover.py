@@ -46,8 +46,11 @@ class _Waiting:
 class Takeovers:
     """What this client has agreed to go on with."""
 
-    def __init__(self, policy: Policy, trainers: Mapping[str, Trainer], clock: Clock) -> None:
-        """`trainers` by the identifiers of their data sets."""
+    def __init__(
+        self, policy: Policy, trainers: Mapping[str, Trainer], clock: Clock, *, reachable: bool
+    ) -> None:
+        """`trainers` by the identifiers of their data sets; `reachable`: others can bring a state here."""
+        self._reachable = reachable
         self._policy = policy
         self._trainers = trainers
         self._clock = clock
@@ -68,7 +71,7 @@ class Takeovers:
         window = {"startTime": to_wire(self._clock.now()), "stopTime": to_wire(until)}
         return {
             "aimlTaskTransferTime": request.get("aimlTaskTransferTime", window),
-            "aimle": {"direct": True},
+            "aimle": {"direct": self._reachable},
         }
 
     async def answer_direct(self, request: Wire) -> None:

@@ -45,15 +45,22 @@ async def val(server: RunningServer) -> AsyncIterator[ValServer]:
         yield running
 
 
-@pytest.mark.parametrize("direct", [True, False])
-async def test_a_task_moves_and_nothing_is_lost(server: RunningServer, val: ValServer, direct: bool) -> None:
+@pytest.mark.parametrize(
+    ("direct", "websocket"),
+    [(True, False), (False, False), (True, True)],
+    ids=["direct", "by the server", "behind a NAT"],
+)
+async def test_a_task_moves_and_nothing_is_lost(
+    server: RunningServer, val: ValServer, direct: bool, websocket: bool
+) -> None:
     """The target goes on where the source stood, each step is taken once, and the model is the undisturbed one."""
     trainers = {"ue-1": Walk(), "ue-2": Walk()}
-    async with walkers(server, trainers) as clients:
+    async with walkers(server, trainers, websocket=websocket) as clients:
         training = await walking(val, "ue-1")
         await stepped(trainers["ue-1"])
         done = await clients["ue-1"].transfer(direct=direct, reason="low battery")
-        assert (done.target, done.mode) == ("ue-2", "DIRECT" if direct else "SERVER_CONTROLLED")
+        mode = "DIRECT" if direct and not websocket else "SERVER_CONTROLLED"
+        assert (done.target, done.mode) == ("ue-2", mode)
         assert await owner_of(training) == ["ue-2"]
         trainers["ue-2"].hurry.set()
         events = await events_of(training)

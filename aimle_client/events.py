@@ -113,7 +113,7 @@ class SelectionEvent:
     """News of a client selection subscription (ClientSelNotif).
 
     Attributes:
-        changes: `reports`, by AIMLE client identifiers.
+        changes: `reports`, by AIMLE client identifiers; in a periodic report all that are selected, as newcomers.
         at: `timeStamp`, in UTC, if the server tells it.
     """
 
@@ -127,6 +127,7 @@ class SelectionEvent:
             tuple(
                 Replacement(report["replaced"] or None, report["selected"] or None)
                 for report in body["reports"]
+                if report["replaced"] or report["selected"]
             ),
             from_wire(body["timeStamp"]) if "timeStamp" in body else None,
         )

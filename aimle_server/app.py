@@ -36,7 +36,7 @@ from aimle_server.procedures import retrieval_subscriptions, selection_subscript
 from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
-from aimle_server.procedures.client_selection import ClientSelection
+from aimle_server.procedures.client_selection import ClientSelection, wanted_by_criteria
 from aimle_server.procedures.external import External
 from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
@@ -136,15 +136,12 @@ class _Server:
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
         self.retrieval = ModelRetrieval(self.discovery, self._registration_of)
-        self.selections = SelectionWatch(
-            self.client_discovery,
-            repository.registrations,
-            self.clients,
-            external,
-            clock,
-            settings.hfl.participation_timeout,
+        self.selections = self._selections()
+        self.retrievals = Kind(
+            retrieval_subscriptions.KIND,
+            MLMdlRetSub(),
+            RetrievalWatch(self.retrieval, clock, settings.api_root).look,
         )
-        self.retrievals = RetrievalWatch(self.retrieval, clock, settings.api_root)
         self.watch = self._watch()
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
@@ -240,18 +237,9 @@ class _Server:
                 _new_id,
                 self.settings.hfl.participation_timeout,
             ),
-            selection_subscriptions=self._subscriptions(
-                Kind(
-                    selection_subscriptions.KIND,
-                    ClientSelSub(),
-                    self.selections.end,
-                    selection_subscriptions.check,
-                )
-            ),
+            selection_subscriptions=self._subscriptions(self.selections),
             retrieval=self.retrieval,
-            retrieval_subscriptions=self._subscriptions(
-                Kind(retrieval_subscriptions.KIND, MLMdlRetSub(), self.retrievals.end)
-            ),
+            retrieval_subscriptions=self._subscriptions(self.retrievals),
             training=training,
             update=ModelUpdate(
                 self.repository.models,
@@ -304,6 +292,19 @@ class _Server:
             results=Results(self.files, self.artifacts, self.repository.registrations),
         )
 
+    def _selections(self) -> Kind:
+        watch = SelectionWatch(
+            self.client_discovery,
+            self.repository.registrations,
+            self.clients,
+            self.external,
+            self.clock,
+            self.settings.hfl.participation_timeout,
+        )
+        return Kind(
+            selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
+        )
+
     def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
         return SubscriptionManagement(
             kind,
@@ -323,10 +324,7 @@ class _Server:
                 Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
                 for name, events in sources.items()
             ],
-            {
-                selection_subscriptions.KIND: self.selections,
-                retrieval_subscriptions.KIND: self.retrievals,
-            },
+            [self.selections, self.retrievals],
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),

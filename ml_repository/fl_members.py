@@ -11,20 +11,18 @@ A document is the wire's FlMbr and, underscored, what the server needs beside it
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from ml_repository.database import Database, Document, Session
-from sbi.clock import from_wire
+from sbi.clock import NEVER, from_wire
 
 Wire = Mapping[str, Any]
 
 COLLECTION = "fl_members"
-NEVER = datetime.max.replace(tzinfo=UTC)
-"""When a member without `timeValidity` expires."""
 
 INDEXES = {
     COLLECTION: [

@@ -6,6 +6,7 @@
     body       the wire's resource
     expires    from when it is gone; every query looks at it
     state      what watching it has to remember
+    reporting  what the rule of its reports has to remember
     notified   number of notifications so far, the next one's place in their order
     version    counts the writes of the resource and of what became of it
     topics     what an event must have one of to concern it
@@ -18,7 +19,7 @@ process dies, and one that comes while a subscription is being looked at has it 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -30,7 +31,6 @@ from ml_repository.outbox import Message, Outbox
 COLLECTION = "subscriptions"
 POSITIONS = "watch_positions"
 
-NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _NOBODY = datetime(1970, 1, 1, tzinfo=UTC)
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
@@ -63,6 +63,7 @@ class Subscription:
     body: Mapping[str, Any]
     expires: datetime
     state: Mapping[str, Any]
+    reporting: Mapping[str, Any] = field(default_factory=dict)
     notified: int = 0
     version: int = 0
     marks: int = 0
@@ -70,7 +71,7 @@ class Subscription:
     @classmethod
     def of(cls, document: Document) -> Self:
         """As it is stored."""
-        known = {name: document[name] for name in cls.__dataclass_fields__ if name != "id"}
+        known = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
         return cls(id=document["_id"], **known)
 
 
@@ -81,13 +82,31 @@ class Looked:
     Attributes:
         state, topics: from now on.
         due: when to look again, unless an event comes first.
-        notification: a body to send, if any.
+        notification: the news since the look before, as a body to send, if there are any.
+        report: all that is watched as it stands, as a body to send; None: there is nothing to tell.
     """
 
     state: Mapping[str, Any]
     topics: Sequence[str]
     due: datetime
     notification: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the subscriber is told of a look.
+
+    Attributes:
+        notification: a body to send, if any.
+        due: when to look again, unless an event comes first.
+        expires, reporting: from now on.
+    """
+
+    notification: Mapping[str, Any] | None
+    due: datetime
+    expires: datetime
+    reporting: Mapping[str, Any]
 
 
 class Subscriptions:
@@ -111,15 +130,14 @@ class Subscriptions:
         found = await self._documents.find_one(_owned(kind, subscription_id, owner, now))
         return Subscription.of(found) if found else None
 
-    async def replace(
-        self, subscription: Subscription, body: Mapping[str, Any], expires: datetime, now: datetime
-    ) -> bool:
-        """Another resource in place of the one that was read, to be looked at now; False: it has changed since."""
-        change = {
-            "$set": {"body": dict(body), "expires": expires, "due": now},
-            "$inc": {"version": 1, "marks": 1},
-        }
-        return (await self._documents.update_one(_as_read(subscription), change)).matched_count == 1
+    async def replace(self, changed: Subscription, now: datetime) -> bool:
+        """Put one that was read and changed in its place, to be looked at now; False: it has changed since.
+
+        What may have changed are `body`, `expires` and `reporting`.
+        """
+        fields = {name: getattr(changed, name) for name in ("body", "expires", "reporting")}
+        change = {"$set": {**fields, "due": now}, "$inc": {"version": 1, "marks": 1}}
+        return (await self._documents.update_one(_as_read(changed), change)).matched_count == 1
 
     async def remove(self, kind: str, subscription_id: str, owner: str, now: datetime) -> Subscription | None:
         """Delete the owner's live subscription; as it was."""
@@ -151,21 +169,23 @@ class Subscriptions:
                 claimed.append(Subscription.of(document))
         return claimed
 
-    async def save(self, subscription: Subscription, looked: Looked, now: datetime) -> bool:
+    async def save(self, subscription: Subscription, looked: Looked, told: Told, now: datetime) -> bool:
         """Keep what came of looking, and its notification; False: the subscription has changed or gone meanwhile.
 
         Where an event came meanwhile it is due at once.
         """
 
         async def write(session: Session) -> bool:
-            for guard, due in (({"marks": subscription.marks}, looked.due), ({}, now)):
+            for guard, due in (({"marks": subscription.marks}, told.due), ({}, now)):
                 change = {
                     "state": dict(looked.state),
                     "topics": list(looked.topics),
+                    "reporting": dict(told.reporting),
+                    "expires": told.expires,
                     "due": due,
                     "claimed": _NOBODY,
                     "version": subscription.version + 1,
-                    "notified": subscription.notified + (looked.notification is not None),
+                    "notified": subscription.notified + (told.notification is not None),
                 }
                 result = await self._documents.update_one(
                     _as_read(subscription) | guard, {"$set": change}, session=session
@@ -174,8 +194,8 @@ class Subscriptions:
                     break
             else:
                 return False
-            if looked.notification is not None:
-                await self._outbox.enqueue([_message(subscription, looked.notification)], session)
+            if told.notification is not None:
+                await self._outbox.enqueue([_message(subscription, told.notification)], session)
             return True
 
         return await self._database.run_in_transaction(write)

@@ -4,6 +4,9 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""The end of what has none."""
+
 
 class Clock:
     """The system's clock. A test passes a subclass whose time it moves itself."""

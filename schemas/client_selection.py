@@ -3,6 +3,7 @@
 from schemas.base import Array, PatchSchema, Schema, Text, array_of, nested
 from schemas.client_discovery import ClientDiscCriteria
 from schemas.common import AimleClientId, DateTime, SupportedFeatures, Uinteger, Uri
+from schemas.reporting import SubscriptionExtension
 
 
 class ClientSelReq(Schema):
@@ -34,6 +35,7 @@ class ClientSelSub(Schema):
     notifUri = Uri(required=True)
     suppFeat = SupportedFeatures()
     expTime = DateTime()
+    aimle = nested(SubscriptionExtension)
 
 
 class ClientSelSubPatch(PatchSchema):
@@ -42,6 +44,7 @@ class ClientSelSubPatch(PatchSchema):
     selCriteria = nested(ClientDiscCriteria)
     reqNum = Uinteger()
     notifUri = Uri()
+    aimle = nested(SubscriptionExtension)
 
 
 class SelUpdate(Schema):

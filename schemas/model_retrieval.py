@@ -3,6 +3,7 @@
 from schemas.base import PatchSchema, Schema, Text, array_of, nested
 from schemas.common import DateTime, EndPoint, SupportedFeatures, UndeclaredBytes, Uri
 from schemas.model_management import MLModel
+from schemas.reporting import SubscriptionExtension
 
 
 class MLModelDetail(Schema):
@@ -36,6 +37,7 @@ class MLMdlRetSub(Schema):
     modelSelCrit = nested(MLModel)
     expTime = DateTime()
     suppFeat = SupportedFeatures()
+    aimle = nested(SubscriptionExtension)
 
 
 class MLMdlRetSubPatch(PatchSchema):
@@ -44,6 +46,7 @@ class MLMdlRetSubPatch(PatchSchema):
     notifUri = Uri()
     modelSelCrit = nested(MLModel)
     expTime = DateTime()
+    aimle = nested(SubscriptionExtension)
 
 
 class MlMdlRetNotif(Schema):

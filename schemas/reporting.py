@@ -1,7 +1,7 @@
-"""When to report and until when: the reporting requirements of TS 29.549, SS_NetworkResourceMonitoring."""
+"""When to report and until when: TS 29.549, SS_NetworkResourceMonitoring, and TS 29.523, Npcf_EventExposure."""
 
-from schemas.base import Flag, Integer, OpenEnum, Schema, Text, array_of, nested
-from schemas.common import Uinteger
+from schemas.base import Array, Flag, Integer, OpenEnum, Schema, Text, array_of, nested
+from schemas.common import DateTime, Uinteger
 
 
 class BitRate(Text):
@@ -92,3 +92,69 @@ class ReportingRequirements(Schema):
     maxNumRep = Uinteger()
     termThr = nested(MeasurementData)
     termThrMode = ThresholdHandlingMode()
+
+
+class SamplingRatio(Integer):
+    """Per cent (TS 29.571)."""
+
+    bounds = (1, 100)
+
+
+class PartitioningCriteria(OpenEnum):
+    """By what UEs are parted before they are sampled (TS 29.571)."""
+
+    values = ("TAC", "SUBPLMN", "GEOAREA", "SNSSAI", "DNN")
+
+
+class NotificationFlag(OpenEnum):
+    """Whether notifications are sent, or kept (TS 29.571)."""
+
+    values = ("ACTIVATE", "DEACTIVATE", "RETRIEVAL")
+
+
+class BufferedNotificationsAction(OpenEnum):
+    """What becomes of those that were kept (TS 29.571)."""
+
+    values = ("SEND_ALL", "DISCARD_ALL", "DROP_OLD")
+
+
+class SubscriptionAction(OpenEnum):
+    """What becomes of the subscription when they cannot be kept (TS 29.571)."""
+
+    values = ("CLOSE", "CONTINUE_WITH_MUTING", "CONTINUE_WITHOUT_MUTING")
+
+
+class MutingExceptionInstructions(Schema):
+    """What to do when notifications cannot be kept."""
+
+    bufferedNotifs = BufferedNotificationsAction()
+    subscription = SubscriptionAction()
+
+
+class MutingNotificationsSettings(Schema):
+    """How many notifications are kept, and for how long."""
+
+    maxNoOfNotif = Integer()
+    durationBufferedNotif = UnboundedDurationSec()
+
+
+class ReportingInformation(Schema):
+    """When to report, how often, and until when; `monDur` is a moment."""
+
+    immRep = Flag()
+    notifMethod = NotificationMethod()
+    maxReportNbr = Uinteger()
+    monDur = DateTime()
+    repPeriod = UnboundedDurationSec()
+    sampRatio = SamplingRatio()
+    partitionCriteria = Array(PartitioningCriteria())
+    grpRepTime = UnboundedDurationSec()
+    notifFlag = NotificationFlag()
+    notifFlagInstruct = nested(MutingExceptionInstructions)
+    mutingSetting = nested(MutingNotificationsSettings)
+
+
+class SubscriptionExtension(Schema):
+    """Our member `aimle` of subscriptions whose own type does not say when to report."""
+
+    reportReq = nested(ReportingInformation)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
+from itertools import count
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from aimle_client.events import ModelsEvent, SelectionEvent
 from aimle_client.http import Connection
 from aimle_client.listener import Mailbox, NotificationListener
 from aimle_client.val.calls import Calls
-from aimle_client.val.values import Wire, given
+from aimle_client.val.values import Reporting, Wire, given
 from sbi.clock import to_wire
 from schemas.client_selection import ClientSelSub
 from schemas.model_retrieval import MLMdlRetSub
@@ -38,22 +39,26 @@ class Subscription(Generic[Event]):
         connection: Connection,
         mailbox: Mailbox[Event],
         close: Callable[[Mailbox[Event]], None],
+        reporting: Reporting | None,
     ) -> None:
         self.id = subscription_id
         self._path = f"{collection}/{quote(subscription_id, safe='')}"
         self._connection = connection
         self._mailbox = mailbox
         self._close = close
+        self._reporting = reporting or Reporting()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}>"
 
     async def events(self) -> AsyncIterator[Event]:
-        """What happens, without an end; to be iterated over once, in one task."""
-        while True:
+        """What is told, until the last report if there is one; to be iterated over once, in one task."""
+        number = self._reporting.number
+        for _ in count() if number is None else range(number):
             event = await self._mailbox.get()
             self._take(event)
             yield event
+        self._close(self._mailbox)
 
     def _take(self, event: Event) -> None:
         """Note what an event says, before it is handed on."""
@@ -62,7 +67,7 @@ class Subscription(Generic[Event]):
         """Unsubscribe.
 
         Raises:
-            NotFound: it has expired, or was cancelled before.
+            NotFound: it has ended, or was cancelled before.
         """
         await self._connection.request("DELETE", self._path)
         self._close(self._mailbox)
@@ -83,6 +88,8 @@ class SelectionSubscription(Subscription[SelectionEvent]):
         self.clients: set[str] = set()
 
     def _take(self, event: SelectionEvent) -> None:
+        if self._reporting.periodic:  # the whole of it each time
+            self.clients.clear()
         for change in event.changes:
             self.clients -= {change.replaced}
             self.clients |= {change.selected} if change.selected else set()
@@ -116,7 +123,12 @@ class SubscriptionOperations(Calls):
     _listener: NotificationListener | None = None
 
     async def subscribe_selection(
-        self, criteria: Wire, *, num_clients: int | None = None, expires: datetime | None = None
+        self,
+        criteria: Wire,
+        *,
+        num_clients: int | None = None,
+        expires: datetime | None = None,
+        reporting: Reporting | None = None,
     ) -> SelectionSubscription:
         """Have AIMLE clients selected, and others in their place when they leave (TS 23.482 8.13).
 
@@ -124,6 +136,7 @@ class SubscriptionOperations(Calls):
             criteria: `selCriteria`, a ClientDiscCriteria; see `discovery_criteria`.
             num_clients: `reqNum`, how many; None: all that fulfil the criteria.
             expires: `expTime`, until when; None: until it is cancelled.
+            reporting: when it tells what; None: of changes, as they come.
 
         Raises:
             RuntimeError: nobody listens: give ValServer `listen`.
@@ -131,24 +144,32 @@ class SubscriptionOperations(Calls):
         """
         mailbox = self._listening.open_selection()
         body = given(selCriteria=criteria, reqNum=num_clients)
-        made = await self._subscribe(_SELECTIONS, ClientSelSub(), body, mailbox, expires)
-        return SelectionSubscription(made, _SELECTIONS, self._connection, mailbox, self._listening.close)
+        made = await self._subscribe(_SELECTIONS, ClientSelSub(), body, mailbox, expires, reporting)
+        return SelectionSubscription(
+            made, _SELECTIONS, self._connection, mailbox, self._listening.close, reporting
+        )
 
     async def subscribe_models(
-        self, criteria: Wire | None = None, *, expires: datetime | None = None
+        self,
+        criteria: Wire | None = None,
+        *,
+        expires: datetime | None = None,
+        reporting: Reporting | None = None,
     ) -> ModelSubscription:
         """Be told of models that this VAL server may have, as they appear, change or improve (TS 23.482 8.2.2.3).
 
         Args:
             criteria: `modelSelCrit`, an MLModel; see `model_criteria`; None: any.
             expires: `expTime`, until when; None: until it is cancelled.
+            reporting: when it tells what; None: of models that are news, as they come.
 
         Raises:
             RuntimeError, RequestRefused: as for `subscribe_selection`.
         """
         mailbox = self._listening.open_models()
-        made = await self._subscribe(_MODELS, MLMdlRetSub(), given(modelSelCrit=criteria), mailbox, expires)
-        return ModelSubscription(made, _MODELS, self._connection, mailbox, self._listening.close)
+        body = given(modelSelCrit=criteria)
+        made = await self._subscribe(_MODELS, MLMdlRetSub(), body, mailbox, expires, reporting)
+        return ModelSubscription(made, _MODELS, self._connection, mailbox, self._listening.close, reporting)
 
     @property
     def _listening(self) -> NotificationListener:
@@ -163,9 +184,11 @@ class SubscriptionOperations(Calls):
         body: dict[str, Any],
         mailbox: Mailbox[Any],
         expires: datetime | None,
+        reporting: Reporting | None,
     ) -> str:
         """The new subscription's id."""
-        whole = body | given(expTime=expires and to_wire(expires), notifUri=mailbox.url)
+        aimle = reporting and {"reportReq": reporting.to_wire()}
+        whole = body | given(expTime=expires and to_wire(expires), notifUri=mailbox.url, aimle=aimle)
         try:
             answer = await self._connection.request("POST", collection, body=whole)
             read(schema, answer.body)

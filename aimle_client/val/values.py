@@ -317,6 +317,50 @@ class StopWhen:
 
 
 @dataclass(frozen=True)
+class Reporting:
+    """When a subscription tells, and of what (ReportingInformation); as it is: of news, as they come.
+
+    Attributes:
+        periodic: seconds between two reports of how everything stands, which are told instead of news.
+        once: told once, of the first news; then the subscription has ended.
+        at_once: told how everything stands as soon as it is subscribed.
+        most: how many reports there are before it ends.
+        until: when it ends in any case.
+
+    Raises:
+        ValueError: both `periodic` and `once`, or a number below 1.
+    """
+
+    periodic: int | None = None
+    once: bool = False
+    at_once: bool = False
+    most: int | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.once and self.periodic is not None:
+            raise ValueError("periodic, once: only one of them")
+        within("periodic", self.periodic, 1)
+        within("most", self.most, 1)
+
+    @property
+    def number(self) -> int | None:
+        """How many reports there are; None: there is no end."""
+        return 1 if self.once else self.most
+
+    def to_wire(self) -> dict[str, Any]:
+        """ReportingInformation."""
+        method = "ONE_TIME" if self.once else "PERIODIC" if self.periodic else "ON_EVENT_DETECTION"
+        return given(
+            notifMethod=method,
+            immRep=self.at_once or None,
+            repPeriod=self.periodic,
+            maxReportNbr=self.most,
+            monDur=self.until and to_wire(self.until),
+        )
+
+
+@dataclass(frozen=True)
 class ServiceOperation:
     """An operation at AIMLE clients and its mode, START or STOP; exactly one of the identifiers is there."""
 

@@ -128,6 +128,15 @@ def _wanted(request: Wire) -> int:
         if "reqNum" in request:
             raise InvalidRequest.of("/reqNum", "goes with selCriteria only (TS 29.482 6.1.7.6.2.5)")
         return min(len(set(request["clients"])), MAX_CLIENTS)
+    return wanted_by_criteria(request)
+
+
+def wanted_by_criteria(request: Wire) -> int:
+    """How many clients a request or a subscription with criteria wants; without `reqNum` as many as there may be.
+
+    Raises:
+        InvalidRequest: its number of clients is out of bounds.
+    """
     wanted = request.get("reqNum", MAX_CLIENTS)
     if not 1 <= wanted <= MAX_CLIENTS:
         raise InvalidRequest.of("/reqNum", f"is not between 1 and {MAX_CLIENTS}")

@@ -37,27 +37,28 @@ class RetrievalWatch:
         self._clock = clock
         self._api_root = api_root
 
-    async def look(self, subscription: Subscription) -> tuple[Looked, "Nothing"]:
+    async def look(self, subscription: Subscription) -> tuple[Looked, None]:
         """Which models are to be told of."""
         criteria = subscription.body.get("modelSelCrit", {})
         found = await self._retrieval.suitable(Caller(subscription.owner, frozenset()), criteria)
         before = {entry["id"]: entry for entry in subscription.state.get("told", ())}
-        news = [model for model in found if model.retrievable and _is_news(model, before.get(model.id))]
-        told = {model.id: _entry(model) for model in news}
+        there = [(model, _entry(model)) for model in found if model.retrievable]
+        news = [(model, entry) for model, entry in there if _is_news(entry, before.get(model.id))]
+        told = {model.id: entry for model, entry in news}
         kept = {model.id: before[model.id] for model in found if model.id in before}
         looked = Looked(
             state={"told": list({**kept, **told}.values())},
             topics=[topic_of(criteria)],
-            due=min(subscription.expires, self._clock.now() + LONGEST),
-            notification=self._notification(subscription.id, news) if news else None,
+            due=self._clock.now() + LONGEST,
+            notification=self._notification(subscription.id, [model for model, _ in news]),
+            report=self._notification(subscription.id, [model for model, _ in there]),
         )
-        return looked, Nothing()
+        return looked, None
 
-    async def end(self, subscription: Subscription) -> None:
-        """Nobody has to be told."""
-
-    def _notification(self, subscription_id: str, models: list[StoredModel]) -> Wire:
-        """An MlMdlRetNotif."""
+    def _notification(self, subscription_id: str, models: list[StoredModel]) -> Wire | None:
+        """An MlMdlRetNotif; None: there is no model to tell of."""
+        if not models:
+            return None
         return {
             "subId": subscription_id,
             "mlModels": [
@@ -66,25 +67,14 @@ class RetrievalWatch:
         }
 
 
-class Nothing:
-    """Nobody but the subscriber has to be told of a look."""
-
-    async def kept(self) -> None:
-        """Nothing."""
-
-    async def lost(self) -> None:
-        """Nothing."""
-
-
 def _entry(model: StoredModel) -> dict[str, Any]:
     """What a later look compares with."""
     content = model.bytes.sha256 if model.bytes else str(model.profile.get("mlModelUri"))
     return {"id": model.id, "phase": model.phase, "content": content, "accuracy": accuracy_of(model)}
 
 
-def _is_news(model: StoredModel, told: Wire | None) -> bool:
+def _is_news(entry: Wire, told: Wire | None) -> bool:
     if told is None:
         return True
-    entry = _entry(model)
     changed = any(entry[name] != told[name] for name in ("phase", "content"))
     return changed or (entry["accuracy"] or 0.0) > (told["accuracy"] or 0.0)

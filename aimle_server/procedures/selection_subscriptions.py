@@ -8,27 +8,26 @@ What clients state, and that their registrations end, comes as an event. Hours p
 selected client's hours is when to look again; what only other systems know is asked for now and then.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
 from aimle_server.procedures import availability
-from aimle_server.procedures.client_discovery import MAX_CLIENTS, ClientDiscovery
+from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_participation import (
     AimleClients,
     MakeBody,
     depart,
     gather_participants,
 )
-from aimle_server.procedures.client_selection import by_criteria
+from aimle_server.procedures.client_selection import by_criteria, wanted_by_criteria
 from aimle_server.procedures.external import External
 from aimle_server.procedures.matching import Candidate, criteria_tags, matches
 from ml_repository.registrations import Registrations, client_topic
 from ml_repository.subscriptions import Looked, Subscription
 from sbi.clock import Clock, to_wire
-from sbi.errors import InvalidRequest
 
 Wire = Mapping[str, Any]
 
@@ -89,7 +88,7 @@ class SelectionWatch:
             if client in found
             and (candidate := await matches(criteria, found[client], now, self._external)) is not None
         }
-        wanted = _wanted(subscription.body)
+        wanted = wanted_by_criteria(subscription.body)
         while len(kept) > wanted:
             kept.popitem()
         resting = [one for one in subscription.state.get("refused", ()) if one["until"] > now]
@@ -105,11 +104,13 @@ class SelectionWatch:
             },
             topics=_topics(criteria, selected, wanted),
             due=min(
-                subscription.expires,
-                *(_lasts(candidate, now) for candidate in selected.values()),
-                now + _pause(criteria, len(selected), subscription.body),
+                [
+                    now + _pause(criteria, len(selected), subscription.body),
+                    *(_lasts(candidate, now) for candidate in selected.values()),
+                ]
             ),
             notification=_news(gone, [candidate.client_id for candidate in joined], now),
+            report=_standing(selected, now),
         )
         leaving = [_known(client, addresses[client]) for client in gone]
         return looked, Departures(self._clients, make_body, joined, leaving)
@@ -160,20 +161,6 @@ class Departures:
         await depart(self._clients, self._joined, self._make_body)
 
 
-def check(body: Wire) -> None:
-    """Refuse a ClientSelSub that makes no sense.
-
-    Raises:
-        InvalidRequest: its number of clients is out of bounds.
-    """
-    if not 1 <= body.get("reqNum", 1) <= MAX_CLIENTS:
-        raise InvalidRequest.of("/reqNum", f"is not between 1 and {MAX_CLIENTS}")
-
-
-def _wanted(body: Wire) -> int:
-    return int(body.get("reqNum", MAX_CLIENTS))
-
-
 def _addresses(subscription: Subscription) -> dict[str, str]:
     """The selected clients and where they are reached."""
     return {one["client"]: one["uri"] for one in subscription.state.get("selected", ())}
@@ -197,12 +184,20 @@ def _pause(criteria: Wire, selected: int, body: Wire) -> timedelta:
 
 
 def _news(gone: list[str], come: list[str], now: datetime) -> dict[str, Any] | None:
-    """A ClientSelNotif, None where nothing has changed."""
-    reports = [
-        {"replaced": replaced, "selected": selected}
-        for replaced, selected in zip_longest(gone, come, fillvalue="")
-    ]
-    return {"reports": reports, "timeStamp": to_wire(now)} if reports else None
+    """What has changed, None where nothing has."""
+    changes = list(zip_longest(gone, come, fillvalue=""))
+    return _notification(changes, now) if changes else None
+
+
+def _standing(selected: Iterable[str], now: datetime) -> dict[str, Any]:
+    """All that are selected; where there is nobody, nobody in nobody's place."""
+    return _notification([("", client) for client in selected] or [("", "")], now)
+
+
+def _notification(changes: Iterable[tuple[str, str]], now: datetime) -> dict[str, Any]:
+    """A ClientSelNotif."""
+    reports = [{"replaced": replaced, "selected": selected} for replaced, selected in changes]
+    return {"reports": reports, "timeStamp": to_wire(now)}
 
 
 def _known(client: str, uri: str) -> Candidate:

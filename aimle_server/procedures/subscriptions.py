@@ -1,13 +1,14 @@
 """What all subscriptions have in common: made, read, replaced, patched, deleted, and gone when they expire."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from marshmallow import Schema
 
-from ml_repository.subscriptions import NEVER, Subscription, Subscriptions
+from aimle_server.procedures.reporting import granted_rule, progress
+from ml_repository.subscriptions import Looked, Subscription, Subscriptions
 from sbi.auth import Caller
 from sbi.body import load
 from sbi.clock import Clock, from_wire, to_wire
@@ -21,6 +22,20 @@ _ATTEMPTS = 5
 """Times that a change is tried whose subscription somebody looks at meanwhile."""
 
 
+class Aftermath(Protocol):
+    """What is left to do after a look."""
+
+    async def kept(self) -> None:
+        """It counts."""
+
+    async def lost(self) -> None:
+        """It does not: the subscription has changed meanwhile."""
+
+
+async def _nothing(_: Subscription) -> None:
+    """Nobody has to hear of it."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of subscriptions.
@@ -28,14 +43,16 @@ class Kind:
     Attributes:
         name: as it is stored.
         schema: of the resource.
-        end: told of each subscription that its owner has ended.
+        look: what becomes of a subscription, and what is left to do once that is written; it may be done twice.
+        end: told of each subscription that has ended.
         check: raises InvalidRequest for a resource that its clause does not allow.
     """
 
     name: str
     schema: Schema
-    end: Callable[[Subscription], Awaitable[None]]
-    check: Callable[[Wire], None] = lambda _: None
+    look: Callable[[Subscription], Awaitable[tuple[Looked, Aftermath | None]]]
+    end: Callable[[Subscription], Awaitable[None]] = _nothing
+    check: Callable[[Wire], object] = lambda _: None
 
 
 class SubscriptionManagement:
@@ -70,7 +87,10 @@ class SubscriptionManagement:
         """
         now = self._clock.now()
         granted, expires = self._granted(body, now)
-        subscription = Subscription(self._new_id(), self._kind.name, caller.subject, granted, expires, {})
+        reporting = progress(granted, {}, now)
+        subscription = Subscription(
+            self._new_id(), self._kind.name, caller.subject, granted, expires, {}, reporting
+        )
         await self._subscriptions.add(subscription, now)
         self._wake()
         return subscription.id, granted
@@ -121,7 +141,9 @@ class SubscriptionManagement:
             now = self._clock.now()
             subscription = await self._read(caller, subscription_id, now)
             granted, expires = self._granted(edit(subscription.body), now)
-            if await self._subscriptions.replace(subscription, granted, expires, now):
+            reporting = progress(granted, subscription.reporting, now)
+            changed = replace(subscription, body=granted, expires=expires, reporting=reporting)
+            if await self._subscriptions.replace(changed, now):
                 self._wake()
                 return granted
         raise Conflict("the subscription keeps changing")
@@ -139,16 +161,16 @@ class SubscriptionManagement:
             self._check_uri(body["notifUri"])
         except ValueError as error:
             raise InvalidRequest.of("/notifUri", str(error)) from error
-        granted = dict(body)
+        granted, rule = dict(body), granted_rule(body, now)
         if "suppFeat" in granted:
             granted["suppFeat"] = NO_FEATURES
         if "expTime" not in granted:
-            return granted, NEVER
+            return granted, rule.until
         expires = from_wire(granted["expTime"])
         if expires <= now:
             raise InvalidRequest.of("/expTime", "is not in the future")
         granted["expTime"] = to_wire(expires)
-        return granted, expires
+        return granted, min(expires, rule.until)
 
 
 def _not_found(subscription_id: str) -> NotFound:

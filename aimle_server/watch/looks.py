@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Protocol
 
 from pymongo.errors import PyMongoError
 
+from aimle_server.procedures import reporting
+from aimle_server.procedures.subscriptions import Kind
 from aimle_server.watch.follower import Follower
 from ml_repository.database import translate
-from ml_repository.subscriptions import Looked, Subscription, Subscriptions
+from ml_repository.subscriptions import Subscription, Subscriptions
 from sbi.clock import Clock
 
 _log = logging.getLogger("aimle.watch")
@@ -25,32 +26,12 @@ AT_ONCE = 16
 """Subscriptions that one process looks at at the same time."""
 
 
-class Aftermath(Protocol):
-    """What is left to do after a look."""
-
-    async def kept(self) -> None:
-        """It counts."""
-
-    async def lost(self) -> None:
-        """It does not: the subscription has changed meanwhile."""
-
-
-class Watched(Protocol):
-    """How subscriptions of one kind are looked at."""
-
-    async def look(self, subscription: Subscription) -> tuple[Looked, Aftermath]:
-        """What becomes of it; it may be done twice."""
-
-    async def end(self, subscription: Subscription) -> None:
-        """It has expired."""
-
-
 class Watch:
     """Looks at the subscriptions of all kinds.
 
     Args:
         followers: mark those that an event concerns.
-        kinds: by the names under which they are stored.
+        kinds: how each is looked at.
         notify: has new notifications delivered.
         longest: a process that looks at a subscription for longer is taken for dead.
     """
@@ -59,7 +40,7 @@ class Watch:
         self,
         subscriptions: Subscriptions,
         followers: Sequence[Follower],
-        kinds: Mapping[str, Watched],
+        kinds: Sequence[Kind],
         clock: Clock,
         notify: Callable[[], None],
         longest: timedelta,
@@ -67,7 +48,7 @@ class Watch:
         self._subscriptions = subscriptions
         self._longest = longest
         self._followers = followers
-        self._kinds = kinds
+        self._kinds = {kind.name: kind for kind in kinds}
         self._clock = clock
         self._notify = notify
         self._woken = asyncio.Event()
@@ -148,16 +129,20 @@ class Watch:
             else:
                 _log.exception("%s cannot be watched", what)
 
-    async def _look(self, subscription: Subscription, kind: Watched) -> None:
-        if subscription.expires <= self._clock.now():
+    async def _look(self, subscription: Subscription, kind: Kind) -> None:
+        now = self._clock.now()
+        if subscription.expires <= now:
             await kind.end(subscription)
             await self._subscriptions.drop(subscription)
             return
         looked, aftermath = await kind.look(subscription)
-        if not await self._subscriptions.save(subscription, looked, self._clock.now()):
+        told = reporting.told(subscription, looked, now)
+        if not await self._subscriptions.save(subscription, looked, told, now):
             await self._subscriptions.release(subscription)
-            await aftermath.lost()
+            if aftermath:
+                await aftermath.lost()
             return
-        if looked.notification is not None:
+        if told.notification is not None:
             self._notify()
-        await aftermath.kept()
+        if aftermath:
+            await aftermath.kept()

@@ -9,7 +9,7 @@ import pytest
 
 from aimle_client.errors import NotFound
 from aimle_client.testing import RunningServer
-from aimle_client.val import ValServer, model_criteria
+from aimle_client.val import Reporting, ValServer, model_criteria
 from ml_repository.database import Database
 from sbi.clock import Clock
 from tests.support_training import serving, val_server
@@ -79,6 +79,32 @@ async def test_a_model_that_improves(server: RunningServer) -> None:
         await subscription.update(criteria=model_criteria("n"))
         await store(val, "n")
         assert list((await anext(events)).models) == ["n"], "nothing was told in between"
+
+
+async def test_periodic_reports(server: RunningServer) -> None:
+    """Each period all models that match, those that were told of before too, and none where there is none."""
+    async with val_server(server) as val:
+        criteria = model_criteria(services=[SERVICE])
+        subscription = await val.subscribe_models(criteria, reporting=Reporting(periodic=1))
+        events = subscription.events()
+        await store(val, "a")
+        for _ in range(2):
+            assert set((await anext(events)).models) == {"a"}
+        await store(val, "b")
+        while set((await anext(events)).models) != {"a", "b"}:
+            pass
+
+
+async def test_a_report_at_once(server: RunningServer) -> None:
+    """What there is, and nothing more: that was the only one."""
+    async with val_server(server) as val:
+        await store(val, "a")
+        await store(val, "b")
+        how = Reporting(once=True, at_once=True)
+        subscription = await val.subscribe_models(reporting=how)
+        assert [set(event.models) async for event in subscription.events()] == [{"a", "b"}]
+        with pytest.raises(NotFound):
+            await subscription.cancel()
 
 
 def _only(model_id: str, info: dict[str, Any]) -> dict[str, Any]:

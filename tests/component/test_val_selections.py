@@ -8,7 +8,7 @@ import pytest
 
 from aimle_client.errors import NotFound, RequestRefused
 from aimle_client.testing import RunningServer
-from aimle_client.val import Replacement, ValServer, discovery_criteria
+from aimle_client.val import Replacement, Reporting, ValServer, discovery_criteria
 from ml_repository.database import Database
 from sbi.clock import Clock
 from tests.support_training import SERVICE, Pull, serving, ue, val_server
@@ -45,10 +45,45 @@ async def test_a_selection_is_kept(server: RunningServer) -> None:
                 await subscription.update(num_clients=2)
 
 
+async def test_periodic_reports(server: RunningServer) -> None:
+    """Each is the whole selection, so that whoever has left is not in it any more, also when nobody is left."""
+    async with val_server(server) as val, ue(server.url, "ue-1", Pull(1.0)), AsyncExitStack() as second:
+        await second.enter_async_context(ue(server.url, "ue-2", Pull(1.0)))
+        subscription = await val.subscribe_selection(CRITERIA, reporting=Reporting(periodic=1))
+        events = subscription.events()
+
+        async def until_selected(*names: str) -> None:
+            while subscription.clients != set(names):
+                await anext(events)
+
+        await until_selected("ue-1", "ue-2")
+        await second.aclose()
+        await until_selected("ue-1")
+        await subscription.update(criteria=discovery_criteria("val-of-nobody"))
+        await until_selected()
+        assert (await anext(events)).changes == ()
+
+
+async def test_reports_that_end(server: RunningServer) -> None:
+    """After the last one there is no event, and no subscription."""
+    async with val_server(server) as val:
+        once = await val.subscribe_selection(CRITERIA, reporting=Reporting(once=True))
+        few = await val.subscribe_selection(CRITERIA, reporting=Reporting(at_once=True, most=2))
+        first = await anext(few.events())
+        assert (first.changes, few.clients) == ((), set())
+        async with ue(server.url, "ue-1", Pull(1.0)):
+            assert [event.changes async for event in once.events()] == [(Replacement(None, "ue-1"),)]
+            with pytest.raises(NotFound):
+                await once.cancel()
+
+
 async def test_wrong_requests(server: RunningServer) -> None:
     """What the server refuses has a name, and without a listener nobody would hear anything."""
     async with val_server(server) as val, ValServer(server.url) as deaf:
         with pytest.raises(RequestRefused, match="/reqNum"):
             await val.subscribe_selection(CRITERIA, num_clients=0)
+        over = Reporting(until=Clock().now() - timedelta(hours=1))
+        with pytest.raises(RequestRefused, match="/aimle/reportReq/monDur"):
+            await val.subscribe_selection(CRITERIA, reporting=over)
         with pytest.raises(RuntimeError, match="listen"):
             await deaf.subscribe_selection(CRITERIA)

@@ -164,10 +164,10 @@ def differences(ours: Json, official: Json) -> list[Difference]:
     return list(dict.fromkeys(_Pair(ours, official).documents()))
 
 
-def schema_differences(name: str, ours: Json, official: Json) -> list[Difference]:
-    """The differences of the component `name`, which both documents have."""
-    reference = {"$ref": f"#/components/schemas/{name}"}
-    return list(_Pair(ours, official).schema("", reference, reference))
+def schema_differences(name: str, ours: Json, theirs: str, official: Json) -> list[Difference]:
+    """The differences of one component, which may have another name in the official document."""
+    references = [{"$ref": f"#/components/schemas/{one}"} for one in (name, theirs)]
+    return list(_Pair(ours, official).schema("", *references))
 
 
 def _operations(document: Json) -> dict[str, Json]:

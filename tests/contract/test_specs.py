@@ -11,7 +11,7 @@ import pytest
 from aimle_server.apis import ALL_APIS
 from sbi.api import Api
 from sbi.openapi import document, stale
-from tests.contract.official import Difference, deviations, differences
+from tests.contract.official import Difference, deviations, differences, schema_differences
 
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
@@ -59,6 +59,20 @@ def test_every_deviation_still_exists() -> None:
     for row in deviations(SPECS / "DEVIATIONS.md"):
         assert row.why, row
         assert any(row.explains(name, difference) for name, difference in found), row
+
+
+@needs_official
+def test_our_extension_is_made_of_an_official_type() -> None:
+    """When to report is said in `aimle` as the standard says it where it has an attribute for it."""
+    theirs = json.loads((OFFICIAL / "TS29482_AIMLES_SplitOpEvent.json").read_text(encoding="utf-8"))
+    for api in ("TS29482_AIMLES_AIMLEClientSelection", "TS29482_AIMLES_MLModelRetrieval"):
+        found = schema_differences(
+            "ReportingInformation",
+            document(APIS[api]),
+            "TS29523_Npcf_EventExposure.ReportingInformation",
+            theirs,
+        )
+        assert found == []
 
 
 def _rename_attribute(other: Any) -> None:

@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from aimle_server.cli import main
 from ml_repository.artifacts import Artifacts
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.outbox import Outbox
+from ml_repository.subscriptions import Subscriptions
 from ml_repository.trainings import Trainings
 
 
@@ -40,6 +42,10 @@ def _artifact(kind: str, method: str) -> Point:
     return Point(Artifacts, method, lambda name: name.startswith("training:") and f":{kind}:" in name)
 
 
+def _period_over(subscription: Any) -> bool:
+    return bool(subscription.reporting["next"] <= datetime.now(UTC))
+
+
 POINTS = {
     "REQUESTED": Point(Trainings, "add"),
     "SELECTING": _enters("SELECTING"),
@@ -55,6 +61,7 @@ POINTS = {
     "result": Point(ModelArtifacts, "complete"),
     "forgetting": Point(Outbox, "delivered"),
     "closing": Point(Trainings, "close"),
+    "report": Point(Subscriptions, "save", _period_over),
 }
 
 

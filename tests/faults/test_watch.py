@@ -1,6 +1,7 @@
 """kill -9 of the server while it watches: no subscription is lost, and no event that it was to notice."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -8,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from ml_repository.database import Database
+from sbi.clock import from_wire
 from tests.support import Listener, eventually
 from tests.support_clients import criteria, reg_info
 from tests.support_process import Server
@@ -59,3 +61,32 @@ async def test_a_server_that_dies(server: Server, dies_first: bool) -> None:
         await eventually(lambda: len(val.bodies) > 1, timeout=40)
         assert {(one["replaced"]) for one in val.bodies[1]["reports"]} == {chosen}
         assert (await http.get(subscription)).status == 200
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_server_that_dies_while_it_reports(
+    tmp_path: Path, mongo_url: str, database: Database, when: str
+) -> None:
+    """Killed before or after it writes the second of its periodic reports: each period is told of once."""
+    period = timedelta(seconds=6)
+    server = Server.on(tmp_path, mongo_url, database, AIMLE_HFL_PARTICIPATION_TIMEOUT="0.5")
+    await server.start(when, "report", "2")
+    async with aiohttp.ClientSession() as http, Listener() as val:
+        began = datetime.now(UTC)
+        body = {
+            "selCriteria": criteria(),
+            "notifUri": val.url(),
+            "aimle": {"reportReq": {"notifMethod": "PERIODIC", "repPeriod": period.seconds}},
+        }
+        async with http.post(f"{server.url}/aimles-sel/v1/subscriptions", json=body) as answer:
+            assert answer.status == 201
+        await server.has_died()
+        await server.start()
+
+        def told() -> list[datetime]:
+            """When each report was made; one that was delivered twice counts once, as for its receiver."""
+            return sorted({from_wire(body["timeStamp"]) for body in val.bodies})
+
+        await eventually(lambda: len(told()) >= 4, timeout=40)
+        await server.kill()
+        assert [(at - began) // period for at in told()] == [1, 2, 3, 4]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from aimle_client.val import Objective, discovery_criteria, member_criteria, model_criteria
+from aimle_client.val import Objective, Reporting, discovery_criteria, member_criteria, model_criteria
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,9 @@ from aimle_client.val import Objective, discovery_criteria, member_criteria, mod
         (Objective, {"target": float("nan")}, "target"),
         (Objective, {"patience": 0}, "patience: 0 is not at least 1"),
         (Objective, {"max_epochs": 0}, "max_epochs"),
+        (Reporting, {"periodic": 60, "once": True}, "only one of them"),
+        (Reporting, {"periodic": 0}, "periodic: 0 is not at least 1"),
+        (Reporting, {"most": 0}, "most"),
         (Objective, {"min_delta": -1}, "min_delta"),
         (Objective, {"latency": float("inf")}, "latency"),
     ],

@@ -44,6 +44,7 @@ from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
 from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.split_node_registration import SplitNodeRegistration
 from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
@@ -260,6 +261,13 @@ class _Server:
                 _new_id,
                 self.settings.server.id,
             ),
+            split_nodes=SplitNodeRegistration(
+                self.repository.split_nodes,
+                self.clock,
+                _new_id,
+                self.outbound.check,
+                self.watch.happened,
+            ),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
             reports=Reports(self.engine, self.files, registrations),
@@ -317,7 +325,11 @@ class _Server:
 
     def _watch(self) -> Watch:
         stores = self.repository
-        sources = {"registrations": stores.registrations.events, "models": stores.models.events}
+        sources = {
+            "registrations": stores.registrations.events,
+            "models": stores.models.events,
+            "split_nodes": stores.split_nodes.events,
+        }
         return Watch(
             stores.subscriptions,
             [

@@ -15,6 +15,7 @@ from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.split_node_registration import SplitNodeRegistration
 from aimle_server.procedures.subscriptions import SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from ml_repository.trainings import TrainingProfiles
@@ -34,6 +35,7 @@ class Services:
     training: ModelTraining
     update: ModelUpdate
     operations: ServiceOperations
+    split_nodes: SplitNodeRegistration
     status: TrainingStatusReader
     profiles: TrainingProfiles
     reports: Reports

@@ -13,6 +13,7 @@ from ml_repository import (
     oauth_clients,
     outbox,
     registrations,
+    split_nodes,
     storages,
     subscriptions,
     trainings,
@@ -29,6 +30,7 @@ from ml_repository.models import Models
 from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
+from ml_repository.split_nodes import SplitNodes
 from ml_repository.storages import Storages
 from ml_repository.subscriptions import Positions, Subscriptions
 from ml_repository.trainings import TrainingProfiles, Trainings
@@ -44,6 +46,7 @@ INDEXES = {
     **oauth_clients.INDEXES,
     **outbox.INDEXES,
     **registrations.INDEXES,
+    **split_nodes.INDEXES,
     **storages.INDEXES,
     **subscriptions.INDEXES,
     **trainings.INDEXES,
@@ -68,6 +71,7 @@ class Repository:
     outbox: Outbox
     profiles: TrainingProfiles
     registrations: Registrations
+    split_nodes: SplitNodes
     storages: Storages
     subscriptions: Subscriptions
     positions: Positions
@@ -97,6 +101,7 @@ class Repository:
             outbox=messages,
             profiles=TrainingProfiles(database),
             registrations=Registrations(database),
+            split_nodes=SplitNodes(database),
             storages=Storages(database, discarded, clock, new_id),
             subscriptions=Subscriptions(database, messages),
             positions=Positions(database),
@@ -105,8 +110,9 @@ class Repository:
 
     async def remove_expired(self, now: datetime) -> None:
         """Clean up what reading no longer shows."""
-        # Whoever watches clients is to see first that they have gone.
+        # Whoever watches clients and nodes is to see first that they have gone.
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
+        await self.split_nodes.remove_expired(await self.positions.seen(split_nodes.COLLECTION) or now)
         await self.channels.remove_expired(now)
         await self.fl_members.remove_expired(now)
         await self.models.remove_expired(now)

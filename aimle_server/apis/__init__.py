@@ -17,6 +17,7 @@ from aimle_server.apis import (
     model_update,
     oauth,
     service_operations,
+    split_node_registration,
 )
 from ml_repository.apis import artifacts, model_discovery, model_management
 from ml_repository.apis import fl_member as fl_member_repository
@@ -34,6 +35,7 @@ SERVED_APIS: tuple[Api, ...] = (
     model_update.API,
     model_training.API,
     service_operations.API,
+    split_node_registration.API,
     artifacts.API,
     hfl_management.API,
     channels.API,

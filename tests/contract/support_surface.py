@@ -83,6 +83,7 @@ MAKERS = {
     "registrationId": "RegAimleClient",
     "storageId": "CreateMLModelsStorage",
     "configurationId": "AIMLES_FLMember.RegisterFLMember",
+    "aimles-sonreg/configurationId": "CreateAimleSplitOpNodeRegSubscription",
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
     "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
@@ -404,7 +405,24 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             {"servingPlmn": plmn, "nonservingPlmns": [{"plmn": plmn, "permission": "FULL_CAPABILITIES"}]}
         ],
     }
+    node = {
+        "nodeInfo": {"uri": notify},
+        "sonRegCapability": {
+            "modelInfo": {
+                "modelId": model,
+                "modelName": "a model",
+                "modelVersion": "1",
+                "suppOperation": ["MODEL_INFERENCE"],
+            },
+            "usageInfo": {"inputFreq": 10, "inputSize": 1000, "outputFreq": 10, "outputSize": 40},
+        },
+        "timeValidity": member["timeValidity"],
+        "aimle": {"splitNodeUri": notify},
+    }
     return {
+        "CreateAimleSplitOpNodeRegSubscription": node,
+        "UpdateIndAimleSplitOpNodeRegSubscription": node,
+        "ModifyIndAimleSplitOpNodeRegSubscription": {"timeValidity": member["timeValidity"]},
         "OpenChannel": {"websockNotifConfig": {"requestWebsocketUri": True}},
         "RegisterFLMember": member,
         "UpdateFLMember": member,

@@ -56,6 +56,7 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         await _tokens(caller, server)
         await _registrations(caller, server.url, plain.url)
         await _fl_members(caller, server.url)
+        await _split_nodes(caller, server.url, plain)
         storage = await _models(caller, server.url)
         await _a_selection(caller, server.url, plain)
         await _new_models(caller, server.url, plain)
@@ -116,6 +117,19 @@ async def _fl_members(caller: Caller, root: str) -> None:
         assert (await caller.call("PATCH", headers["Location"], patch))[0] == made | patch
         assert (await caller.call("PUT", headers["Location"], fl_mbr()))[0] == fl_mbr()
         await caller.call("DELETE", headers["Location"])
+
+
+async def _split_nodes(caller: Caller, root: str, plain: PlainClient) -> None:
+    """A node registers, changes and leaves."""
+    capability = {"modelInfo": {"modelId": "digits", "modelVersion": "1", "suppOperation": ["INFERENCE"]}}
+    node = {"nodeInfo": {"uri": plain.url}, "sonRegCapability": capability}
+    made, headers = await caller.call("POST", f"{root}/aimles-sonreg/v1/configurations", node)
+    assert made == node
+    assert (await caller.call("GET", headers["Location"]))[0] == node
+    patch = {"timeValidity": {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"}}
+    assert (await caller.call("PATCH", headers["Location"], patch))[0] == node | patch
+    assert (await caller.call("PUT", headers["Location"], node))[0] == node
+    await caller.call("DELETE", headers["Location"])
 
 
 async def _models(caller: Caller, root: str) -> str:

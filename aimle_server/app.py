@@ -32,7 +32,7 @@ from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from aimle_server.presence import Presence, needs_database
-from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
+from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions, split_subscriptions
 from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
@@ -44,7 +44,10 @@ from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
 from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.split_discovery import SplitDiscovery, SplitPipelineDiscovery
 from aimle_server.procedures.split_node_registration import SplitNodeRegistration
+from aimle_server.procedures.split_pipelines import OWN_WATCH, SplitPipelineManagement
+from aimle_server.procedures.split_subscriptions import SplitEventWatch
 from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
@@ -69,6 +72,7 @@ from sbi.problems import problems
 from sbi.spool import Spool
 from schemas.client_selection import ClientSelSub
 from schemas.model_retrieval import MLMdlRetSub
+from schemas.split_event import SplitOpEventSub
 
 
 async def build_app(
@@ -143,6 +147,10 @@ class _Server:
             MLMdlRetSub(),
             RetrievalWatch(self.retrieval, clock, settings.api_root).look,
         )
+        self.split_discovery = SplitDiscovery(
+            repository.split_pipelines, repository.split_nodes, repository.models, clock
+        )
+        self.split_events, self.own_pipelines = self._split_events()
         self.watch = self._watch()
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
@@ -219,6 +227,15 @@ class _Server:
             _new_id,
             self.settings.hfl,
         )
+        pipelines = SplitPipelineManagement(
+            self.repository.split_pipelines,
+            self.repository.split_nodes,
+            self.repository.models,
+            self.clock,
+            _new_id,
+            self.outbound.check,
+            self._pipelines_changed,
+        )
         return Services(
             registration=ClientRegistration(
                 registrations,
@@ -268,6 +285,9 @@ class _Server:
                 self.outbound.check,
                 self.watch.happened,
             ),
+            split_pipelines=pipelines,
+            split_discovery=SplitPipelineDiscovery(self.split_discovery, pipelines),
+            split_subscriptions=self._subscriptions(self.split_events),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
             reports=Reports(self.engine, self.files, registrations),
@@ -278,6 +298,11 @@ class _Server:
             ),
             sockets=self.channels,
         )
+
+    def _pipelines_changed(self) -> None:
+        """Nodes are to be told, and whoever watches."""
+        self.dispatcher.wake()
+        self.watch.happened()
 
     def _tools(self) -> Tools:
         return Tools(
@@ -313,6 +338,17 @@ class _Server:
             selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
         )
 
+    def _split_events(self) -> tuple[Kind, Kind]:
+        """The subscriptions to pipelines, and those that their requestors have."""
+        stores = self.repository
+        watch = SplitEventWatch(stores.split_pipelines, stores.split_nodes, self.split_discovery, self.clock)
+        schema = SplitOpEventSub()
+        check, begin = split_subscriptions.check, split_subscriptions.begin
+        return (
+            Kind(split_subscriptions.KIND, schema, watch.look, check=check, begin=begin),
+            Kind(OWN_WATCH, schema, watch.look),
+        )
+
     def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
         return SubscriptionManagement(
             kind,
@@ -329,6 +365,7 @@ class _Server:
             "registrations": stores.registrations.events,
             "models": stores.models.events,
             "split_nodes": stores.split_nodes.events,
+            "split_pipelines": stores.split_pipelines.events,
         }
         return Watch(
             stores.subscriptions,
@@ -336,7 +373,7 @@ class _Server:
                 Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
                 for name, events in sources.items()
             ],
-            [self.selections, self.retrievals],
+            [self.selections, self.retrievals, self.split_events, self.own_pipelines],
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),

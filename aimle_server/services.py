@@ -15,7 +15,9 @@ from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.split_discovery import SplitPipelineDiscovery
 from aimle_server.procedures.split_node_registration import SplitNodeRegistration
+from aimle_server.procedures.split_pipelines import SplitPipelineManagement
 from aimle_server.procedures.subscriptions import SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from ml_repository.trainings import TrainingProfiles
@@ -36,6 +38,9 @@ class Services:
     update: ModelUpdate
     operations: ServiceOperations
     split_nodes: SplitNodeRegistration
+    split_pipelines: SplitPipelineManagement
+    split_discovery: SplitPipelineDiscovery
+    split_subscriptions: SubscriptionManagement
     status: TrainingStatusReader
     profiles: TrainingProfiles
     reports: Reports

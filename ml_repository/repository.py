@@ -14,6 +14,7 @@ from ml_repository import (
     outbox,
     registrations,
     split_nodes,
+    split_pipelines,
     storages,
     subscriptions,
     trainings,
@@ -31,6 +32,7 @@ from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
 from ml_repository.split_nodes import SplitNodes
+from ml_repository.split_pipelines import SplitPipelines
 from ml_repository.storages import Storages
 from ml_repository.subscriptions import Positions, Subscriptions
 from ml_repository.trainings import TrainingProfiles, Trainings
@@ -47,6 +49,7 @@ INDEXES = {
     **outbox.INDEXES,
     **registrations.INDEXES,
     **split_nodes.INDEXES,
+    **split_pipelines.INDEXES,
     **storages.INDEXES,
     **subscriptions.INDEXES,
     **trainings.INDEXES,
@@ -72,6 +75,7 @@ class Repository:
     profiles: TrainingProfiles
     registrations: Registrations
     split_nodes: SplitNodes
+    split_pipelines: SplitPipelines
     storages: Storages
     subscriptions: Subscriptions
     positions: Positions
@@ -89,6 +93,7 @@ class Repository:
         artifacts = Artifacts(database, clock)
         discarded = Discards(database, artifacts)
         messages = Outbox(database, clock)
+        watched = Subscriptions(database, messages)
         return cls(
             database=database,
             artifacts=artifacts,
@@ -102,8 +107,9 @@ class Repository:
             profiles=TrainingProfiles(database),
             registrations=Registrations(database),
             split_nodes=SplitNodes(database),
+            split_pipelines=SplitPipelines(database, messages, watched),
             storages=Storages(database, discarded, clock, new_id),
-            subscriptions=Subscriptions(database, messages),
+            subscriptions=watched,
             positions=Positions(database),
             trainings=Trainings(database, messages),
         )
@@ -113,6 +119,7 @@ class Repository:
         # Whoever watches clients and nodes is to see first that they have gone.
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
         await self.split_nodes.remove_expired(await self.positions.seen(split_nodes.COLLECTION) or now)
+        await self.split_pipelines.remove_ended(now)
         await self.channels.remove_expired(now)
         await self.fl_members.remove_expired(now)
         await self.models.remove_expired(now)

@@ -89,10 +89,14 @@ class SplitNodes:
     async def register(self, configuration_id: str, owner: str, node: Wire, now: datetime) -> None:
         """Store a node, in place of what the same owner has registered of it for the same model."""
         document = _document(configuration_id, owner, node, now, version=1)
-        await self._documents.insert_one(document)
-        former = located([document["_address"]], now) | {"_model": document["_model"], "_owner": owner}
-        another = former | {"_id": {"$ne": configuration_id}}
-        await self._documents.update_many(another, {"$set": {"_expires": now}})
+        same = {"_model": document["_model"], "_owner": owner}
+
+        async def write(session: Session) -> None:
+            former = located([document["_address"]], now) | same
+            await self._documents.update_many(former, {"$set": {"_expires": now}}, session=session)
+            await self._documents.insert_one(document, session=session)
+
+        await self._database.run_in_transaction(write)
 
     async def get(self, configuration_id: str, owner: str, now: datetime) -> dict[str, Any] | None:
         """The owner's live node."""

@@ -117,13 +117,24 @@ class Subscriptions:
         self._documents = database[COLLECTION]
         self._outbox = outbox
 
-    async def add(self, subscription: Subscription, now: datetime) -> None:
+    async def add(self, subscription: Subscription, now: datetime, session: Session | None = None) -> None:
         """Store a new one, to be looked at now."""
         fields = {
             name: getattr(subscription, name) for name in subscription.__dataclass_fields__ if name != "id"
         }
         work = {"topics": [], "due": now, "claimed": _NOBODY}
-        await self._documents.insert_one({"_id": subscription.id, **fields, **work})
+        await self._documents.insert_one({"_id": subscription.id, **fields, **work}, session=session)
+
+    async def restate(
+        self, subscription_id: str, body: Mapping[str, Any], now: datetime, session: Session
+    ) -> None:
+        """Another resource for one that has no URI of its own, to be looked at now."""
+        change = {"$set": {"body": dict(body), "due": now}, "$inc": {"version": 1, "marks": 1}}
+        await self._documents.update_one({"_id": subscription_id}, change, session=session)
+
+    async def forget(self, subscription_id: str, session: Session) -> None:
+        """Delete one that has no URI of its own."""
+        await self._documents.delete_one({"_id": subscription_id}, session=session)
 
     async def get(self, kind: str, subscription_id: str, owner: str, now: datetime) -> Subscription | None:
         """The owner's live subscription."""

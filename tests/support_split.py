@@ -35,6 +35,19 @@ def node(uri: str = "http://127.0.0.1:9/node", model: str = "model", **changes: 
     return {"nodeInfo": {"uri": uri}, "sonRegCapability": capability} | changes
 
 
+def stage(*uris: str, model: str = "model", stage_id: str = "1", **changes: Any) -> Json:
+    """A StageInfo of the nodes at these URIs."""
+    order = [{"uri": uri} for uri in uris]
+    whole = {
+        "stageId": stage_id,
+        "headEp": order[0],
+        "tailEp": order[-1],
+        "nodeOrder": order,
+        "mlModelId": model,
+    }
+    return whole | changes
+
+
 @dataclass
 class SplitWorld:
     """A server that asks for tokens, whose clock the test moves; nodes that listen; a VAL server that listens."""

@@ -17,7 +17,9 @@ from aimle_server.apis import (
     model_update,
     oauth,
     service_operations,
+    split_event,
     split_node_registration,
+    split_pipeline,
 )
 from ml_repository.apis import artifacts, model_discovery, model_management
 from ml_repository.apis import fl_member as fl_member_repository
@@ -36,6 +38,8 @@ SERVED_APIS: tuple[Api, ...] = (
     model_training.API,
     service_operations.API,
     split_node_registration.API,
+    split_pipeline.API,
+    split_event.API,
     artifacts.API,
     hfl_management.API,
     channels.API,

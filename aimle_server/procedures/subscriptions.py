@@ -46,6 +46,7 @@ class Kind:
         look: what becomes of a subscription, and what is left to do once that is written; it may be done twice.
         end: told of each subscription that has ended.
         check: raises InvalidRequest for a resource that its clause does not allow.
+        begin: what one that is made at this moment remembers.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Kind:
     look: Callable[[Subscription], Awaitable[tuple[Looked, Aftermath | None]]]
     end: Callable[[Subscription], Awaitable[None]] = _nothing
     check: Callable[[Wire], object] = lambda _: None
+    begin: Callable[[datetime], Wire] = lambda _: {}
 
 
 class SubscriptionManagement:
@@ -89,7 +91,13 @@ class SubscriptionManagement:
         granted, expires = self._granted(body, now)
         reporting = progress(granted, {}, now)
         subscription = Subscription(
-            self._new_id(), self._kind.name, caller.subject, granted, expires, {}, reporting
+            self._new_id(),
+            self._kind.name,
+            caller.subject,
+            granted,
+            expires,
+            self._kind.begin(now),
+            reporting,
         )
         await self._subscriptions.add(subscription, now)
         self._wake()

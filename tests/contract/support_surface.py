@@ -25,11 +25,15 @@ from sbi.issuer import TokenIssuer, load_or_create_key
 from tests.contract.support_documents import name_of
 from tests.support import Listener, ManualClock
 from tests.support_models import safetensors
+from tests.support_split import node
 from tests.support_val import SERVICE, ues
 
 Json = Any
 
 OWNER, STRANGER, UE = "val-1", "val-2", "ue-1"
+SPLIT_NODE = "http://127.0.0.1:9/split-node"
+"""A node that is registered for every model, and that nobody reaches."""
+
 MAX_JSON = 64 * 1024
 MAX_MODEL = 128 * 1024
 
@@ -84,6 +88,8 @@ MAKERS = {
     "storageId": "CreateMLModelsStorage",
     "configurationId": "AIMLES_FLMember.RegisterFLMember",
     "aimles-sonreg/configurationId": "CreateAimleSplitOpNodeRegSubscription",
+    "aimles-splitopevent/subscriptionId": "CreateAimleSplitOpEventSubscription",
+    "requestId": "SplitOpPipeCreate",
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
     "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
@@ -216,6 +222,9 @@ class World:
             body["regData"]["aimleClientId"] = self._registered.get(
                 ids["registrationId"], {"valUeId": "nobody"}
             )
+        if name == "SplitOpPipeModify":
+            body["splitOpPipelineId"] = ids["requestId"]
+            body["splitOpPipelineInfo"]["splitOpProfile"]["splitOpPipelineId"] = ids["requestId"]
         if name in ("UpdateFLMember", "ModifyPartiallyFLMember"):
             body["flMbrId"] = self._registered.get(ids["configurationId"], "nobody")
         return body
@@ -282,6 +291,9 @@ async def world(
         Listener() as listener,
     ):
         made = World(server, client, session, listener, load_or_create_key(folder / "key.pem"))
+        every = node(SPLIT_NODE, "*")
+        registered = await made.call(BY_NAME["CreateAimleSplitOpNodeRegSubscription"], every)
+        assert registered.status == 201, registered
         for variable in (
             "mlModelId",
             *sorted({name for endpoint in ENDPOINTS for name in endpoint.variables}),
@@ -405,7 +417,7 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             {"servingPlmn": plmn, "nonservingPlmns": [{"plmn": plmn, "permission": "FULL_CAPABILITIES"}]}
         ],
     }
-    node = {
+    split_node = {
         "nodeInfo": {"uri": notify},
         "sonRegCapability": {
             "modelInfo": {
@@ -419,9 +431,62 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "timeValidity": member["timeValidity"],
         "aimle": {"splitNodeUri": notify},
     }
+    place = {"uri": SPLIT_NODE}
+    stages = [
+        {
+            "stageId": "1",
+            "numNodes": "1",
+            "headEp": place,
+            "tailEp": place,
+            "nodeOrder": [place],
+            "mlModelId": model,
+        }
+    ]
+    usage = {"inputFreq": 1, "outputSize": 40}
+    pipeline = {
+        "requestorId": OWNER,
+        "notifUri": notify,
+        "splitOpRequirements": {
+            "stageInfo": stages,
+            "usageInfo": usage,
+            "notificationTarget": {"fqdn": "val.example"},
+            "aimle": {"multiClient": True},
+        },
+    }
+    profile = {
+        "splitOpPipelineId": "set later",
+        "stageInfo": stages,
+        "usageInfo": usage,
+        "headEp": place,
+        "tailEp": place,
+    }
+    split_events = {
+        "splitOpPipelineId": "*",
+        "splitOpEventId": "SPLIT_OP_AVAILABILITY",
+        "reportReq": {"notifMethod": "PERIODIC", "repPeriod": 60, "immRep": True, "maxReportNbr": 2},
+        "discFilters": {"stageInfo": stages, "usageInfo": usage, "minNodes": "1"},
+        "assistInfo": {"achievableQoS": "a"},
+        "expTime": "2100-01-01T00:00:00Z",
+        "notifUri": notify,
+        "suppFeat": "1",
+    }
     return {
-        "CreateAimleSplitOpNodeRegSubscription": node,
-        "UpdateIndAimleSplitOpNodeRegSubscription": node,
+        "SplitOpPipeCreate": pipeline,
+        "SplitOpPipeUpdate": pipeline,
+        "SplitOpPipeModify": {
+            "notifUri": notify,
+            "splitOpPipelineId": "set later",
+            "splitOpPipelineInfo": {"splitOpProfile": profile, "subEventId": "UPDATED"},
+        },
+        "SplitOpPipeDiscovery": {
+            "notifUri": notify,
+            "discFilters": {"stageInfo": stages, "usageInfo": usage, "minNodes": "1"},
+        },
+        "CreateAimleSplitOpEventSubscription": split_events,
+        "UpdateIndAimleSplitOpEventSub": split_events,
+        "ModifyIndAimleSplitOpEventSub": {"reportReq": {"notifMethod": "ONE_TIME"}},
+        "CreateAimleSplitOpNodeRegSubscription": split_node,
+        "UpdateIndAimleSplitOpNodeRegSubscription": split_node,
         "ModifyIndAimleSplitOpNodeRegSubscription": {"timeValidity": member["timeValidity"]},
         "OpenChannel": {"websockNotifConfig": {"requestWebsocketUri": True}},
         "RegisterFLMember": member,

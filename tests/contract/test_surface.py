@@ -42,6 +42,11 @@ MUST_BE_KNOWN = {
     ("RequestTrain", "/trainObj/objType"),
     ("ClientParticipation", "/clientSetPart"),
     ("AimleServOperReq", "/servOpMode"),
+    ("CreateAimleSplitOpEventSubscription", "/splitOpEventId"),
+    ("CreateAimleSplitOpEventSubscription", "/reportReq/notifMethod"),
+    ("UpdateIndAimleSplitOpEventSub", "/splitOpEventId"),
+    ("UpdateIndAimleSplitOpEventSub", "/reportReq/notifMethod"),
+    ("ModifyIndAimleSplitOpEventSub", "/reportReq/notifMethod"),
 }
 """Values of open enumerations that say what is to be done: what this server cannot do it refuses by name."""
 

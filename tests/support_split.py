@@ -12,12 +12,16 @@ from aimle_client.testing import RunningServer, running_server
 from ml_repository.database import Database
 from sbi.clock import to_wire
 from sbi.issuer import TokenIssuer, load_or_create_key
-from tests.support import START, Listener, ManualClock
+from tests.support import START, Listener, ManualClock, eventually
 from tests.support_models import PUBLIC, profile, storage
 
 Json = dict[str, Any]
 
 NODES = "/aimles-sonreg/v1/configurations"
+PIPELINES = "/aimles-sopl/v1/request"
+DISCOVERY = "/aimles-sopl/v1/discovery"
+EVENTS = "/aimles-splitopevent/v1/subscriptions"
+PATCH = {"Content-Type": "application/merge-patch+json"}
 VAL, OTHER = "val-1", "val-2"
 
 
@@ -91,10 +95,59 @@ class SplitWorld:
         _, self.registrations[name] = await self.made(NODES, node(address, model, **changes), caller)
         return address
 
+    async def create(self, *stages: Json, caller: str = VAL, **wanted: Any) -> tuple[Json, str]:
+        """A new pipeline's profile and Location; its requestor hears at `/own` of the VAL server."""
+        wanted = {"stageInfo": list(stages), **wanted}
+        body = {"requestorId": caller, "notifUri": self.val.url("/own"), "splitOpRequirements": wanted}
+        answer, location = await self.made(PIPELINES, body, caller)
+        return answer["splitOpProfile"], location
+
+    async def subscribe(
+        self, path: str = "/events", pipeline: str = "*", caller: str = VAL, **body: Any
+    ) -> str:
+        """The Location of a new subscription to pipelines, unless `body` says something else."""
+        whole = {"splitOpPipelineId": pipeline, "splitOpEventId": "SPLIT_OP_PIPELINE_INFO", **body}
+        _, location = await self.made(EVENTS, {**whole, "notifUri": self.val.url(path)}, caller)
+        return location
+
+    def told(self, path: str = "/events", listener: Listener | None = None) -> list[tuple[str, str, str]]:
+        """Sub-event, pipeline and state of all that was told at a path, in order."""
+        infos = [
+            one.body["splitOpPipelineInfo"]
+            for one in (listener or self.val).received
+            if one.path == path and "splitOpPipelineInfo" in one.body
+        ]
+        return [
+            (
+                info.get("subEventId", ""),
+                info["splitOpProfile"]["splitOpPipelineId"],
+                info["splitOpProfile"]["aimle"]["state"],
+            )
+            for info in infos
+        ]
+
+    async def until_told(self, *expected: tuple[str, str, str], path: str = "/events") -> None:
+        """Return when exactly this was told, in this order; time passes meanwhile, but not much."""
+
+        def told() -> bool:
+            self.clock.advance(0.02)
+            return self.told(path) == list(expected)
+
+        try:
+            await eventually(told)
+        except AssertionError:
+            assert self.told(path) == list(expected)
+            raise
+
     async def store(self, model: str = "model", caller: str = VAL, **info: Any) -> None:
         """A model for everybody, unless `info` says something else."""
         info = {"storeDiscReqs": PUBLIC, **info}
         await self.made("/mlr-mlmm/v1/storages", storage(profile(model, **info)), caller)
+
+    async def until_node_told(self, name: str, *expected: str) -> None:
+        """Return when a node was told exactly these sub-events, in this order."""
+        listener = self.nodes[name]
+        await eventually(lambda: [event for event, _, _ in self.told(f"/{name}", listener)] == list(expected))
 
 
 @asynccontextmanager

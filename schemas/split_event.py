@@ -3,7 +3,7 @@
 from schemas.base import Choice, Flag, Integer, OpenEnum, PatchSchema, Schema, Text, array_of, nested, texts
 from schemas.common import DateTime, EndPoint, SupportedFeatures, TimeWindow, Uri
 from schemas.reporting import ReportingInformation
-from schemas.split_node import UsageInformation
+from schemas.split_node_registration import UsageInformation
 
 
 class SplitOpEventId(OpenEnum):

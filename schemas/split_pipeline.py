@@ -3,7 +3,7 @@
 from schemas.base import Flag, PatchSchema, Schema, Text, array_of, nested, texts
 from schemas.common import EndPoint, Uri
 from schemas.split_event import DiscFilters, SplitOpPipelineInfo, SplitOpProfile, StageInfo
-from schemas.split_node import UsageInformation
+from schemas.split_node_registration import UsageInformation
 
 
 class RequirementsExtension(Schema):

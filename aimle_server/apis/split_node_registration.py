@@ -4,7 +4,7 @@ from aiohttp import web
 
 from aimle_server.services import SERVICES
 from sbi.api import Api, Call, Operation, created, no_content, ok
-from schemas.split_node import SplitOpNodeReg, SplitOpNodeRegPatch
+from schemas.split_node_registration import SplitOpNodeReg, SplitOpNodeRegPatch
 
 
 async def register_node(call: Call) -> web.Response:

@@ -12,7 +12,7 @@ from sbi.body import load
 from sbi.clock import Clock
 from sbi.errors import InvalidParam, InvalidRequest, NotFound
 from schemas.base import merge_patch
-from schemas.split_node import SplitOpNodeReg
+from schemas.split_node_registration import SplitOpNodeReg
 
 Wire = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ml_repository.database import Database
-from tests.support_split import DISCOVERY, OTHER, VAL, Json, SplitWorld, split_world, stage
+from tests.support_split_pipelines import DISCOVERY, OTHER, VAL, Json, SplitWorld, split_world, stage
 
 SOMEWHERE = "http://any.example/"
 

@@ -9,7 +9,17 @@ import pytest
 from ml_repository.database import Database
 from sbi.clock import to_wire
 from tests.support import START, eventually
-from tests.support_split import DISCOVERY, EVENTS, OTHER, Json, SplitWorld, node, split_world, stage, valid
+from tests.support_split_pipelines import (
+    DISCOVERY,
+    EVENTS,
+    OTHER,
+    Json,
+    SplitWorld,
+    node,
+    split_world,
+    stage,
+    valid,
+)
 
 
 @pytest.fixture

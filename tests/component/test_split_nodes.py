@@ -7,7 +7,7 @@ import pytest
 
 from ml_repository.database import Database
 from ml_repository.split_nodes import SplitNodes
-from tests.support_split import NODES, OTHER, Json, SplitWorld, node, split_world, valid
+from tests.support_split_pipelines import NODES, OTHER, Json, SplitWorld, node, split_world, valid
 
 ADDRESS = "http://127.0.0.1:9/node"
 

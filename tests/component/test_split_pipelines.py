@@ -10,7 +10,17 @@ import pytest
 from ml_repository.database import Database
 from ml_repository.split_pipelines import KEPT
 from tests.support import eventually
-from tests.support_split import OTHER, PATCH, PIPELINES, VAL, Json, SplitWorld, split_world, stage, valid
+from tests.support_split_pipelines import (
+    OTHER,
+    PATCH,
+    PIPELINES,
+    VAL,
+    Json,
+    SplitWorld,
+    split_world,
+    stage,
+    valid,
+)
 
 
 @pytest.fixture

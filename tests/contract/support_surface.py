@@ -25,7 +25,7 @@ from sbi.issuer import TokenIssuer, load_or_create_key
 from tests.contract.support_documents import name_of
 from tests.support import Listener, ManualClock
 from tests.support_models import safetensors
-from tests.support_split import node
+from tests.support_split_pipelines import node
 from tests.support_val import SERVICE, ues
 
 Json = Any

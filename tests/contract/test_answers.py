@@ -23,8 +23,8 @@ from tests.support import eventually
 from tests.support_clients import criteria, reg_info
 from tests.support_fl_members import fl_mbr, whole_fl_mbr
 from tests.support_models import safetensors
-from tests.support_split import node as split_node
-from tests.support_split import stage
+from tests.support_split_pipelines import node as split_node
+from tests.support_split_pipelines import stage
 from tests.support_val import SERVICE, serving, ues
 
 Json = Any

@@ -1,10 +1,11 @@
 """The APIs, one module each: a route table and its handlers.
 
 `SERVED_APIS` is what this server answers, `ALL_APIS` what `specs/` documents: also the token endpoint, which a
-server with another issuer does not have, and the APIs that AIMLE clients serve.
+server with another issuer does not have, and the APIs that AIMLE clients and nodes of pipelines serve.
 """
 
 from aimle_client.apis import APIS as CLIENT_APIS
+from aimle_client.apis import NODE_APIS
 from aimle_server.apis import (
     channels,
     client_discovery,
@@ -45,4 +46,4 @@ SERVED_APIS: tuple[Api, ...] = (
     channels.API,
 )
 
-ALL_APIS: tuple[Api, ...] = (*SERVED_APIS, oauth.API, *CLIENT_APIS)
+ALL_APIS: tuple[Api, ...] = (*SERVED_APIS, oauth.API, *CLIENT_APIS, *NODE_APIS)

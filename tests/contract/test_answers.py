@@ -11,6 +11,7 @@ import pytest
 from jsonschema import ValidationError
 
 from aimle_client.apis import APIS as CLIENT_APIS
+from aimle_client.apis import NODE_APIS
 from aimle_client.testing import RunningServer
 from aimle_client.ue import AimleClient
 from aimle_server.apis import ALL_APIS
@@ -69,7 +70,8 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         await _clean_up(caller, server.url, storage)
     assert plain.problems == []
     documented = {name for name, known in caller.judge.own.items() if "callbacks" in known.operation}
-    every = {name_of(api, operation.operation_id) for api in ALL_APIS for operation in api.operations}
+    apis = [api for api in ALL_APIS if api not in NODE_APIS]
+    every = {name_of(api, operation.operation_id) for api in apis for operation in api.operations}
     assert caller.judge.seen == every
     assert caller.judge.notified == documented
     assert documented == {

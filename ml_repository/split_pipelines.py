@@ -2,9 +2,12 @@
 
     _id          the pipeline's id, which is the requestId of its URI too
     owner        subject that had it made
-    requestor, notifUri, stages, usage, target, multiClient   what was asked for (`Pipeline`)
+    requestor, notif_uri, stages, usage, target, multi_client   what was asked for (`Pipeline`)
+    execution, deployment   what the server runs of it, if it does
+    revision     counts the changes of what was asked for
     parties      whom it concerns: its owner, those of its nodes, and ANY if it is for the clients of others too
     models       of its stages
+    executed     whether there is an execution
     version      counts its changes
     created, changed   when
     ended        when it was deleted, else NEVER
@@ -39,6 +42,7 @@ INDEXES = {
         IndexModel([("models", ASCENDING)]),
         IndexModel([("changed", ASCENDING)]),
         IndexModel([("ended", ASCENDING)]),
+        IndexModel([("executed", ASCENDING), ("ended", ASCENDING)]),
     ]
 }
 
@@ -56,6 +60,9 @@ class Pipeline:
         target: EndPoint to which its tail sends results; empty: they are asked for.
         multi_client: whether clients of others may find it.
         node_owners: subjects that registered its nodes.
+        revision: from 1, of what was asked for; `version` counts its deployments too.
+        execution: how this server runs it (`objective`, `batch`, `origin`); None: its nodes do that themselves.
+        deployment: what runs now: `head`, `tail`, `stages`, `parts` and what was measured; None: nothing.
     """
 
     id: str
@@ -71,6 +78,9 @@ class Pipeline:
     created: datetime
     changed: datetime
     ended: datetime = NEVER
+    revision: int = 1
+    execution: Wire | None = None
+    deployment: Wire | None = None
 
     @property
     def parties(self) -> list[str]:
@@ -91,7 +101,8 @@ class Pipeline:
     def document(self) -> Document:
         """What is stored."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "id"}
-        return {"_id": self.id, **fields, "parties": self.parties, "models": self.models}
+        derived = {"parties": self.parties, "models": self.models, "executed": self.execution is not None}
+        return {"_id": self.id, **fields, **derived}
 
 
 class SplitPipelines:
@@ -165,6 +176,11 @@ class SplitPipelines:
         found = await self._documents.find({"models": model}).to_list(None)
         living = [Pipeline.of(document) for document in found if document["ended"] == NEVER]
         return sorted(living, key=lambda pipeline: (pipeline.created, pipeline.id))
+
+    async def executed(self) -> list[Pipeline]:
+        """Those that this server and its like run."""
+        found = await self._documents.find({"executed": True, "ended": NEVER}).to_list(None)
+        return [Pipeline.of(document) for document in found]
 
     async def events(self, since: datetime, now: datetime) -> list[Happened]:
         """Which pipelines were made, changed or deleted since then."""

@@ -1,6 +1,18 @@
 """Types of AIMLES_SplitOpEvent (TS 29.482; TS 23.482 8.14.2.5): pipelines, and what is told of them."""
 
-from schemas.base import Choice, Flag, Integer, OpenEnum, PatchSchema, Schema, Text, array_of, nested, texts
+from schemas.base import (
+    Choice,
+    Flag,
+    Integer,
+    Number,
+    OpenEnum,
+    PatchSchema,
+    Schema,
+    Text,
+    array_of,
+    nested,
+    texts,
+)
 from schemas.common import DateTime, EndPoint, SupportedFeatures, TimeWindow, Uri
 from schemas.reporting import ReportingInformation
 from schemas.split_node_registration import UsageInformation
@@ -29,15 +41,42 @@ class StageInfo(Schema):
     mlModelId = Text(required=True)
 
 
+class PartInfo(Schema):
+    """A part of the model, which is a model itself, and the node that runs it."""
+
+    node = Text(required=True)
+    mlModelId = Text(required=True)
+
+
+class PipelineExecution(Schema):
+    """How this server runs a pipeline: the parts in their order, and what was predicted and measured of them.
+
+    Latencies are seconds of one frame of `batch` samples, throughputs frames per second. An error is what the
+    prediction was too high by, as a fraction of the measurement.
+    """
+
+    objective = Choice("LATENCY", "THROUGHPUT", required=True)
+    batch = Integer(1)
+    parts = array_of(PartInfo)
+    predictedLatency = Number()
+    latency = Number()
+    latencyError = Number()
+    predictedThroughput = Number()
+    throughput = Number()
+    throughputError = Number()
+
+
 class PipelineExtension(Schema):
     """Our member `aimle` of profiles: how a pipeline stands, and what was asked for beside the standard.
 
-    `state` is DEGRADED while `missing` nodes of it do not count; `version` counts its owner's changes.
+    `state` is DEGRADED while the pipeline cannot be used: `missing` are its nodes that do not count. `version` counts
+    the changes. `execution` is there where this server runs the pipeline.
     """
 
     state = Choice("READY", "DEGRADED")
     version = Integer(1)
     missing = texts()
+    execution = nested(PipelineExecution)
     multiClient = Flag()
     notificationTarget = nested(EndPoint)
 

@@ -1,15 +1,22 @@
 """Types of Aimles_SplitOpPipeline (TS 24.560; TS 23.482 8.14.2): pipelines are found, made, changed."""
 
-from schemas.base import Flag, PatchSchema, Schema, Text, array_of, nested, texts
+from schemas.base import Choice, Flag, Integer, PatchSchema, Schema, Text, array_of, nested, texts
 from schemas.common import EndPoint, Uri
 from schemas.split_event import DiscFilters, SplitOpPipelineInfo, SplitOpProfile, StageInfo
 from schemas.split_node_registration import UsageInformation
 
 
 class RequirementsExtension(Schema):
-    """Our member `aimle` of requirements: whether clients of others may find the pipeline too."""
+    """Our member `aimle` of requirements.
+
+    `multiClient`: clients of others may find the pipeline too. The rest is for pipelines that this server runs: what
+    is to be best, how many samples a frame has, and the node where inputs come from and results are wanted.
+    """
 
     multiClient = Flag()
+    objective = Choice("LATENCY", "THROUGHPUT")
+    batch = Integer(1, 1_000_000)
+    origin = Uri()
 
 
 class SplitOpRequirements(Schema):

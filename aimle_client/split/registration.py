@@ -9,7 +9,6 @@ from typing import Any
 from aimle_client.answers import created_id
 from aimle_client.errors import AimleClientError, NotFound, RequestRefused
 from aimle_client.http import Connection
-from sbi.api import MERGE_PATCH
 from sbi.clock import Clock, to_wire
 
 _log = logging.getLogger("aimle.split")
@@ -75,7 +74,6 @@ class NodeRegistration:
                 "PATCH",
                 f"{CONFIGURATIONS}/{identifier}",
                 body={"timeValidity": self._validity()},
-                content_type=MERGE_PATCH,
             )
         except NotFound:
             return False
@@ -88,6 +86,7 @@ class NodeRegistration:
             "nodeInfo": {"uri": self._uri},
             "sonRegCapability": {"modelInfo": info},
             "timeValidity": self._validity(),
+            "aimle": {"splitNodeUri": self._uri},
         }
 
     def _validity(self) -> dict[str, str]:

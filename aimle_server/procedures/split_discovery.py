@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aimle_server.procedures.split_filters import check_filters, make_stages, meets
-from aimle_server.procedures.split_pipelines import SplitPipelineManagement, Wish
-from aimle_server.procedures.split_stages import missing, named, profile_of
+from aimle_server.procedures.split_pipelines import SplitPipelineManagement
+from aimle_server.procedures.split_stages import missing, named, profile_of, usable
+from aimle_server.procedures.split_wishes import Wish
 from ml_repository.models import Models
 from ml_repository.split_nodes import Node, SplitNodes
 from ml_repository.split_pipelines import Pipeline, SplitPipelines
@@ -39,7 +40,7 @@ class SplitDiscovery:
             if meets(pipeline, filters) and await self.may_see(caller, pipeline)
         ]
         there = await self._nodes.at(named(stages_of(fitting)), self._clock.now())
-        ready = [one for one in fitting if not missing(one, there, filters.get("usageInfo"))]
+        ready = [one for one in fitting if usable(one, missing(one, there, filters.get("usageInfo")))]
         wished = set(named(filters["stageInfo"]))
         return sorted(ready, key=lambda one: -len(wished.intersection(named(one.stages))))
 
@@ -101,9 +102,10 @@ class SplitPipelineDiscovery:
             stages=stages,
             usage=filters.get("usageInfo", {}),
             target={},
-            multi_client=False,
+            extension={},
+            pointer=_STAGES,
         )
-        return [await self._management.make(caller, wish, _STAGES)]
+        return [await self._management.make(caller, wish)]
 
 
 def stages_of(pipelines: Iterable[Pipeline]) -> list[Wire]:

@@ -66,21 +66,29 @@ def faults(
                 yield InvalidParam(f"{place}/nodeOrder/{position}", reason)
 
 
-def parts(before: Sequence[Wire], after: Sequence[Wire]) -> dict[str, str]:
-    """What nodes with a URI are told when a pipeline's stages become others: the sub-event for each URI."""
-    had, has = _uris(before), _uris(after)
+def parts(before: Pipeline | None, after: Pipeline | None) -> dict[str, str]:
+    """What nodes with a URI are told when a pipeline becomes another: the sub-event for each URI."""
+    had, has = _told(before), _told(after)
     told = {uri: UPDATED if uri in had else CREATED for uri in has}
     return told | {uri: DELETED for uri in had if uri not in has}
 
 
-def _uris(stages: Iterable[Wire]) -> list[str]:
-    uris = (endpoint.get("uri") for stage in stages for endpoint in stage["nodeOrder"])
+def _told(pipeline: Pipeline | None) -> list[str]:
+    """URIs of the nodes that are told; those that this server runs a pipeline on get what they have to do."""
+    if pipeline is None or pipeline.execution is not None:
+        return []
+    uris = (endpoint.get("uri") for stage in pipeline.stages for endpoint in stage["nodeOrder"])
     return list(dict.fromkeys(uri for uri in uris if uri))
 
 
 def _runs(endpoint: Wire, model: str, usage: Wire, nodes: Iterable[Node]) -> bool:
     addresses = addresses_of(endpoint)
     return any(node.address in addresses and node.takes(model, usage) for node in nodes)
+
+
+def usable(pipeline: Pipeline, missing: Sequence[str]) -> bool:
+    """Whether a pipeline of which these nodes do not count can be used now."""
+    return not missing if pipeline.execution is None else pipeline.deployment is not None
 
 
 def profile_of(pipeline: Pipeline, missing: Sequence[str], *, whole: bool) -> dict[str, Any]:
@@ -90,21 +98,43 @@ def profile_of(pipeline: Pipeline, missing: Sequence[str], *, whole: bool) -> di
         missing: its nodes that do not count now.
         whole: for those whom it concerns; others do not see where its results go.
     """
-    extension: dict[str, Any] = {"state": "DEGRADED" if missing else "READY", "version": pipeline.version}
+    state = "READY" if usable(pipeline, missing) else "DEGRADED"
+    extension: dict[str, Any] = {"state": state, "version": pipeline.version}
     if missing:
         extension["missing"] = list(missing)
     if pipeline.multi_client:
         extension["multiClient"] = True
     if pipeline.target and whole:
         extension["notificationTarget"] = pipeline.target
+    if pipeline.execution is not None:
+        extension["execution"] = _execution(pipeline.execution, pipeline.deployment or {})
+    stages = _stages(pipeline)
     profile = {
         "splitOpPipelineId": pipeline.id,
-        "stageInfo": list(pipeline.stages),
-        "headEp": pipeline.stages[0]["headEp"],
-        "tailEp": pipeline.stages[-1]["tailEp"],
+        "stageInfo": stages,
+        "headEp": stages[0]["headEp"],
+        "tailEp": stages[-1]["tailEp"],
         "aimle": extension,
     }
     return profile | ({"usageInfo": pipeline.usage} if pipeline.usage else {})
+
+
+def _stages(pipeline: Pipeline) -> list[Wire]:
+    """The stages; one that this server runs is entered and left where it put the parts."""
+    if pipeline.deployment is None:
+        return list(pipeline.stages)
+    ends = {"headEp": {"uri": pipeline.deployment["head"]}, "tailEp": {"uri": pipeline.deployment["tail"]}}
+    return [{**stage, **ends} for stage in pipeline.stages]
+
+
+def _execution(execution: Wire, deployment: Wire) -> dict[str, Any]:
+    """The PipelineExecution."""
+    asked = {name: execution[name] for name in ("objective", "batch")}
+    return {
+        **asked,
+        **deployment.get("measured", {}),
+        **({"parts": deployment["parts"]} if deployment else {}),
+    }
 
 
 def notification(profile: Wire, sub_event: str | None = None) -> dict[str, Any]:

@@ -5,12 +5,19 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from aimle_client.split.node import ProcessingNode
+from aimle_client.split.pipeline import SplitPipeline
+from aimle_server.split.cutting import CuttableModel
+from aimle_server.split.deployment import Deployment, Part
+from aimle_server.split.execution import Aim, PipelineRunner
+from aimle_server.split.nodes import NodeClient
+from sbi.outbound import Outbound, TargetPolicy
 
 BASE = "/aimle-split-node/v1"
 
@@ -117,3 +124,41 @@ async def all_of(pipeline: Any, frames: list[Any]) -> list[Any]:
     """The results of these frames, in their order, within ten seconds."""
     async with asyncio.timeout(10):
         return [result async for result in pipeline.map(frames)]
+
+
+@dataclass
+class Told:
+    """Who is told of deployments, and has a pipeline follow them.
+
+    Attributes:
+        deployments: all of them, None where nothing worked any more.
+        pipeline: moved to each of them.
+    """
+
+    deployments: list[Deployment | None] = field(default_factory=list)
+    pipeline: SplitPipeline | None = None
+
+    async def __call__(self, deployment: Deployment | None) -> None:
+        """A deployment."""
+        self.deployments.append(deployment)
+        if self.pipeline is not None and deployment is not None:
+            self.pipeline.move(deployment.head, deployment.tail)
+
+
+@asynccontextmanager
+async def a_runner(
+    uris: Mapping[str, str], model: bytes, aim: Aim, files: Files, told: Told, **options: Any
+) -> AsyncIterator[PipelineRunner]:
+    """A runner for nodes at these URIs, by name; parts are kept in `files`."""
+
+    async def store(part: Part) -> str:
+        return files.put(part.content)
+
+    outbound = Outbound(TargetPolicy(allow=(ip_network("127.0.0.0/8"),)))
+    nodes = {name: NodeClient(outbound, uri) for name, uri in uris.items()}
+    runner = PipelineRunner(nodes, CuttableModel(model), store, aim, tell=told, **options)
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+        await outbound.close()

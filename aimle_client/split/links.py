@@ -1,25 +1,21 @@
-"""Ways between nodes: one open WebSocket that frames go out of, and measuring how fast it is.
-
-A way may be shaped, so that a demonstration on one machine behaves as its devices would: `LinkShape`.
-"""
+"""Ways between nodes: one open WebSocket that frames go out of, and measuring how fast it is."""
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import WSMsgType
-from yarl import URL
 
+from aimle_client.split.emulation import Emulation, LinkShape
 from aimle_client.split.frames import MAX_MESSAGE
 
 _CLOSE_SECONDS = 1.0
 _MOST_UNDER_WAY = 64
 _PROBES = 5
-_FIRST_BYTES, _MOST_BYTES = 1 << 14, 1 << 23
+_FIRST_BYTES, _MOST_BYTES, _GROWTH = 1 << 9, 1 << 23, 4
 _ENOUGH_SECONDS = 0.05
 """How long the largest probe should take: shorter ones say little about how fast bytes follow one another."""
 _LEAST_SECONDS = 1e-6
@@ -27,18 +23,6 @@ _LEAST_SECONDS = 1e-6
 
 class LinkBroken(Exception):
     """The other side is not there, or not any more; the message names no address."""
-
-
-@dataclass(frozen=True)
-class LinkShape:
-    """How slow a way is made: bytes per second, and seconds that each byte is under way."""
-
-    bytes_per_s: float
-    latency_s: float
-
-
-Shapes = Mapping[str, LinkShape]
-"""By the origin of the other side's URL, `http://127.0.0.1:9001`; others are as fast as they are."""
 
 
 class Link:
@@ -89,7 +73,7 @@ class Link:
 
 
 @asynccontextmanager
-async def link_to(session: aiohttp.ClientSession, url: str, shapes: Shapes) -> AsyncIterator[Link]:
+async def link_to(session: aiohttp.ClientSession, url: str, emulation: Emulation) -> AsyncIterator[Link]:
     """A connection to the WebSocket at `url`, for the time of the block.
 
     Raises:
@@ -102,7 +86,7 @@ async def link_to(session: aiohttp.ClientSession, url: str, shapes: Shapes) -> A
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise LinkBroken("the other side cannot be reached") from error
     async with socket:
-        link = Link(socket, shapes.get(str(URL(url).origin())))
+        link = Link(socket, emulation.link_to(url))
         delivering = asyncio.create_task(link.deliver())
         try:
             yield link
@@ -120,8 +104,9 @@ async def measure(link: Link) -> LinkShape:
     there_and_back = min([await _ask(link, b"") for _ in range(_PROBES)])
     size, seconds = _FIRST_BYTES, 0.0
     while seconds < _ENOUGH_SECONDS and size < _MOST_BYTES:
-        size *= 2
-        seconds = min([await _ask(link, os.urandom(size)) - there_and_back for _ in range(2)])
+        size *= _GROWTH
+        seconds = await _ask(link, os.urandom(size)) - there_and_back
+    seconds = min(seconds, await _ask(link, os.urandom(size)) - there_and_back)
     return LinkShape(size / max(seconds, _LEAST_SECONDS), there_and_back / 2)
 
 

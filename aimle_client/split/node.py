@@ -26,7 +26,7 @@ from aiohttp import web
 from aimle_client.addresses import api_root, trusting
 from aimle_client.apis.split_node import API, RUNTIME
 from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
-from aimle_client.split.links import Shapes
+from aimle_client.split.emulation import REAL, Emulation
 from aimle_client.split.registration import NodeRegistration
 from aimle_client.split.runtime import NodeRuntime
 from aimle_client.tokens import TokenProvider
@@ -53,8 +53,7 @@ class ProcessingNode:
         listen: address and port of its API; port 0: any free one.
         public_url: apiRoot under which the server and other nodes reach it; empty: as `listen` says.
         threads: how many compute a part.
-        shapes: how slow its ways to others are made, for demonstrations on one machine.
-        slowdown: how many times slower it computes than it could, for the same.
+        emulation: how slow it acts, for demonstrations on one machine.
         trust: whose tokens open its API.
         insecure_no_auth: open it to everybody; for trials on one machine.
         tls: for its own API; None: plain HTTP.
@@ -74,8 +73,7 @@ class ProcessingNode:
         listen: tuple[str, int] = ("127.0.0.1", 0),
         public_url: str = "",
         threads: int = 1,
-        shapes: Shapes | None = None,
-        slowdown: float = 1.0,
+        emulation: Emulation = REAL,
         trust: Trust | None = None,
         insecure_no_auth: bool = False,
         tls: ssl.SSLContext | None = None,
@@ -88,7 +86,7 @@ class ProcessingNode:
         self._models = list(models)
         self._credentials = credentials
         self._listen = listen
-        self._threads, self._shapes, self._slowdown = threads, shapes or {}, slowdown
+        self._threads, self._emulation = threads, emulation
         self._trust = None if insecure_no_auth else trust or Trust()
         self._tls = tls
         self._trusted = trusting(ca_file)
@@ -124,9 +122,8 @@ class ProcessingNode:
         runtime = NodeRuntime(
             connection.session,
             lambda url: fetch_with_token(connection, url, self._clock),
-            shapes=self._shapes,
             threads=self._threads,
-            slowdown=self._slowdown,
+            emulation=self._emulation,
             clock=self._clock,
         )
         app = web.Application(middlewares=[problem_middleware])

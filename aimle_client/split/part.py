@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aimle_client.split.emulation import REAL, Emulation
 from aimle_client.split.frames import MAX_PAYLOAD, Arrays, FrameError, pack_tensors, unpack_tensors
 
 _LEAST_RUNS, _MOST_RUNS, _ENOUGH_SECONDS = 5, 50, 0.1
@@ -51,16 +52,16 @@ class Part:
     Args:
         content: an ONNX model.
         threads: how many threads compute it.
-        slowdown: how many times slower this node acts than it is, for demonstrations.
+        emulation: how slow it acts.
 
     Raises:
         InvalidPart: it cannot be run.
     """
 
-    def __init__(self, content: bytes, *, threads: int = 1, slowdown: float = 1.0) -> None:
+    def __init__(self, content: bytes, *, threads: int = 1, emulation: Emulation = REAL) -> None:
         self._session = _session(content, threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._slowdown = slowdown
+        self._emulation = emulation
 
     def run(self, payload: bytes) -> Ran:
         """The results of the inputs in a frame's payload.
@@ -77,8 +78,8 @@ class Part:
         results = pack_tensors(dict(zip(self._outputs, found, strict=True)))
         if len(results) > MAX_PAYLOAD:
             raise FrameError(f"the results have more than {MAX_PAYLOAD} bytes")
-        if self._slowdown > 1:
-            time.sleep((self._slowdown - 1) * (time.perf_counter() - began))
+        if self._emulation.slowdown > 1:
+            time.sleep((self._emulation.slowdown - 1) * (time.perf_counter() - began))
         return Ran(results, _samples(inputs), time.perf_counter() - began)
 
     def measure(self, batch: int) -> tuple[float, int]:

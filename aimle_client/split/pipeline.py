@@ -24,6 +24,7 @@ from aiohttp import WSMsgType
 
 from aimle_client.errors import InferenceFailed
 from aimle_client.http import open_session
+from aimle_client.split.emulation import REAL, Emulation
 from aimle_client.split.frames import (
     MAX_PAYLOAD,
     STREAM_BYTES,
@@ -33,7 +34,7 @@ from aimle_client.split.frames import (
     pack_tensors,
     unpack_tensors,
 )
-from aimle_client.split.links import Link, LinkBroken, Shapes, link_to
+from aimle_client.split.links import Link, LinkBroken, link_to
 from aimle_client.split.stage import either
 
 _log = logging.getLogger("aimle.client")
@@ -60,7 +61,7 @@ class SplitPipeline:
         head: URI of the head's inputs, as in `headEp` of the pipeline's profile.
         tail: URI of the tail's results, as in `tailEp`.
         window: frames under way at once; whoever has more to send waits.
-        shapes: how slow the ways to other nodes are made.
+        emulation: how slow its ways to the pipeline are made.
         session: for its connections; None: one of its own.
 
     Attributes:
@@ -74,7 +75,7 @@ class SplitPipeline:
         tail: str,
         *,
         window: int = WINDOW,
-        shapes: Shapes | None = None,
+        emulation: Emulation = REAL,
         session: aiohttp.ClientSession | None = None,
     ) -> None:
         self.repeated = 0
@@ -88,7 +89,7 @@ class SplitPipeline:
         self._pending: dict[int, _Pending] = {}
         self._unsent: asyncio.Queue[int] = asyncio.Queue()
         self._moved = asyncio.Event()
-        self._shapes = shapes or {}
+        self._emulation = emulation
         self._session = session
 
     def move(self, head: str, tail: str) -> None:
@@ -176,8 +177,8 @@ class SplitPipeline:
     async def _connected(self, session: aiohttp.ClientSession, head: str, tail: str) -> None:
         """Send and receive, until a connection ends."""
         async with (
-            link_to(session, f"{tail}?stream={self._stream.hex()}", self._shapes) as results,
-            link_to(session, head, self._shapes) as inputs,
+            link_to(session, f"{tail}?stream={self._stream.hex()}", self._emulation) as results,
+            link_to(session, head, self._emulation) as inputs,
         ):
             self._unsent = asyncio.Queue()
             for number in sorted(self._pending):

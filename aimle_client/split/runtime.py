@@ -5,12 +5,13 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import aiohttp
 
 from aimle_client.errors import AimleClientError, RequestRefused
-from aimle_client.split.links import LinkBroken, LinkShape, Shapes, link_to, measure
+from aimle_client.split.emulation import REAL, Emulation, LinkShape
+from aimle_client.split.links import LinkBroken, link_to, measure
 from aimle_client.split.part import InvalidPart, Part
 from aimle_client.split.pipeline import SplitPipeline
 from aimle_client.split.stage import Stage
@@ -31,9 +32,8 @@ class NodeRuntime:
     Args:
         session: for connections to other nodes.
         fetch: gets models.
-        shapes: how slow ways are made.
         threads: how many compute a part.
-        slowdown: how many times slower parts are made.
+        emulation: how slow parts and ways are made.
     """
 
     def __init__(
@@ -41,15 +41,14 @@ class NodeRuntime:
         session: aiohttp.ClientSession,
         fetch: Fetch,
         *,
-        shapes: Shapes,
         threads: int = 1,
-        slowdown: float = 1.0,
+        emulation: Emulation = REAL,
         clock: Clock | None = None,
     ) -> None:
         self._session = session
         self._fetch = fetch
-        self._shapes = shapes
-        self._options: dict[str, Any] = {"threads": threads, "slowdown": slowdown}
+        self._threads = threads
+        self._emulation = emulation
         self._clock = clock or Clock()
         self._stages: dict[str, Stage] = {}
         self._probes: dict[str, float] = {}
@@ -93,7 +92,7 @@ class NodeRuntime:
     async def connect(self, stage: Stage, uri: str) -> None:
         """Send what comes out of a stage to another one; Conflict if that cannot be reached."""
         try:
-            await stage.connect(self._session, uri, self._shapes)
+            await stage.connect(self._session, uri, self._emulation)
         except LinkBroken as error:
             raise Conflict("the next stage cannot be reached", cause="NEXT_STAGE_UNREACHABLE") from error
 
@@ -126,14 +125,14 @@ class NodeRuntime:
     async def measure_link(self, uri: str) -> LinkShape:
         """The way to another node's probe; Conflict if that cannot be reached."""
         try:
-            async with link_to(self._session, uri, self._shapes) as link:
+            async with link_to(self._session, uri, self._emulation) as link:
                 return await measure(link)
         except LinkBroken as error:
             raise Conflict(f"the probe does not answer: {error}", cause="NODE_UNREACHABLE") from error
 
     def pipeline(self, head: str, tail: str) -> SplitPipeline:
         """A pipeline that is used from here."""
-        return SplitPipeline(head, tail, shapes=self._shapes, session=self._session)
+        return SplitPipeline(head, tail, emulation=self._emulation, session=self._session)
 
     async def close(self) -> None:
         """End all stages."""
@@ -151,7 +150,9 @@ class NodeRuntime:
 
     async def _loaded(self, content: bytes, param: str) -> Part:
         try:
-            return await self._in_thread(lambda: Part(content, **self._options))
+            return await self._in_thread(
+                lambda: Part(content, threads=self._threads, emulation=self._emulation)
+            )
         except InvalidPart as error:
             raise InvalidRequest.of(param, str(error), cause="INVALID_ML_MODEL") from error
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import aiohttp
 
+from aimle_client.split.emulation import Emulation
 from aimle_client.split.frames import Frame, FrameError
-from aimle_client.split.links import Link, LinkBroken, Shapes, link_to
+from aimle_client.split.links import Link, LinkBroken, link_to
 from aimle_client.split.part import Part
 from aimle_client.split.results import Results
 
@@ -73,14 +74,14 @@ class Stage:
         """Take a frame, as soon as there is room."""
         await self._inputs.put(frame)
 
-    async def connect(self, session: aiohttp.ClientSession, url: str, shapes: Shapes) -> None:
+    async def connect(self, session: aiohttp.ClientSession, url: str, emulation: Emulation) -> None:
         """Send what comes out to the stage whose inputs are at `url`, over one connection that stays open.
 
         Raises:
             LinkBroken: it cannot be reached.
         """
         async with AsyncExitStack() as stack:
-            link = await stack.enter_async_context(link_to(session, url, shapes))
+            link = await stack.enter_async_context(link_to(session, url, emulation))
             await _end(self._sending)
             await self._connection.aclose()
             self._connection = stack.pop_all()

@@ -92,6 +92,10 @@ class CuttableModel:
         """Bytes of the results, for one sample; 0 where the model does not say."""
         return self._bytes(self.outputs) or 0
 
+    def frame(self, batch: int) -> list[dict[str, Any]]:
+        """The inputs of so many samples, each as name, dtype (NumPy's) and shape; InvalidOnnx where one is open."""
+        return [self._type(name, batch) for name in self.inputs]
+
     def parts(self, points: Sequence[CutPoint]) -> list[bytes]:
         """As `cut`."""
         positions = [point.position for point in points]
@@ -135,6 +139,14 @@ class CuttableModel:
             return None
         itemsize: int = self._onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
         return itemsize * math.prod(length or 0 for length in dimensions)
+
+    def _type(self, name: str, batch: int) -> dict[str, Any]:
+        if self._size(name) is None:
+            raise InvalidOnnx(f"it does not say how large its input {name} is")
+        tensor = self._extractor.value_infos[name].type.tensor_type
+        dtype = self._onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        shape = [dimension.dim_value or batch for dimension in tensor.shape.dim]
+        return {"name": name, "dtype": dtype.name, "shape": shape}
 
     def _length(self, dimension: Onnx) -> int | None:
         if dimension.HasField("dim_value"):

@@ -11,8 +11,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 from aimle_client.errors import InferenceFailed
+from aimle_client.split.emulation import Emulation, LinkShape
 from aimle_client.split.frames import pack_tensors, unpack_tensors
-from aimle_client.split.links import LinkShape
 from aimle_client.split.node import ProcessingNode
 from aimle_client.split.pipeline import SplitPipeline
 from aimle_server.split.cutting import cut, cut_points
@@ -163,7 +163,7 @@ async def test_addresses_say_what_they_are(aimle: Server, node: ProcessingNode) 
 
 async def test_a_part_is_measured(aimle: Server) -> None:
     """How long a part takes is measured here: a node that is ten times slower says so, and keeps nothing."""
-    async with a_node() as fast, a_node(slowdown=10.0) as slow:
+    async with a_node() as fast, a_node(emulation=Emulation(slowdown=10.0)) as slow:
         seconds = []
         for node in (fast, slow):
             status, found, _ = await aimle.call(node, "POST", "/profiles?batch=256", data=residual())
@@ -180,7 +180,7 @@ async def test_a_link_is_measured(aimle: Server) -> None:
     """Bandwidth and latency of a link are those that it has."""
     async with a_node() as near:
         shape = LinkShape(bytes_per_s=2e6, latency_s=0.02)
-        async with a_node(shapes={near.uri: shape}) as far:
+        async with a_node(emulation=Emulation(links={near.uri: shape})) as far:
             status, probe, _ = await aimle.call(near, "POST", "/probes")
             assert status == 200
             status, found, _ = await aimle.call(far, "POST", "/links", probe)
@@ -201,7 +201,7 @@ async def test_a_pipeline_is_measured(aimle: Server) -> None:
     whole = chain()
     async with a_node() as tail:
         shape = LinkShape(bytes_per_s=1e6, latency_s=0.03)
-        async with a_node(shapes={tail.uri: shape}) as head:
+        async with a_node(emulation=Emulation(links={tail.uri: shape})) as head:
             stages = await aimle.pipeline([head, tail], parts(whole, 2))
             body = {
                 "pipeline": {"headUri": stages[0]["inputUri"], "tailUri": stages[1]["resultsUri"]},

@@ -84,6 +84,12 @@ def test_bytes_of_inputs_and_results() -> None:
     assert (whole.input_bytes, whole.output_bytes) == (4 * 64, 4 * 10)
 
 
+def test_what_a_frame_is() -> None:
+    """The inputs of a frame of four samples, for whoever makes some."""
+    image = {"name": "image", "dtype": "float32", "shape": [4, 1, 8, 8]}
+    assert CuttableModel(residual()).frame(4) == [image]
+
+
 def test_unknown_sizes_are_no_cuts() -> None:
     """Where the model does not say how large a tensor is, it is not cut."""
     text = """odd (float[N,6] x, int64[2] shape) => (float[N,3] y) {

@@ -31,6 +31,9 @@ from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
+from aimle_server.pipelines.driver import PipelineDriver
+from aimle_server.pipelines.parts import PipelineParts
+from aimle_server.pipelines.work import Tools as PipelineTools
 from aimle_server.presence import Presence, needs_database
 from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions, split_subscriptions
 from aimle_server.procedures.channels import ChannelManagement
@@ -52,6 +55,7 @@ from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
+from aimle_server.split.survey import Profiles
 from aimle_server.watch.follower import Follower
 from aimle_server.watch.looks import Watch
 from ml_repository.channels import ADDRESSES
@@ -152,6 +156,7 @@ class _Server:
         )
         self.split_events, self.own_pipelines = self._split_events()
         self.watch = self._watch()
+        self.pipelines = self._pipelines()
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
@@ -202,10 +207,10 @@ class _Server:
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
         """What runs while the application serves."""
-        for part in (self.dispatcher, self.engine, self.watch, self.janitor):
+        for part in (self.dispatcher, self.engine, self.watch, self.pipelines, self.janitor):
             await part.start()
         yield
-        for part in (self.janitor, self.watch, self.engine, self.dispatcher):
+        for part in (self.janitor, self.pipelines, self.watch, self.engine, self.dispatcher):
             await part.stop()
 
     async def _hand_over(self, _app: web.Application) -> None:
@@ -231,6 +236,7 @@ class _Server:
             self.repository.split_pipelines,
             self.repository.split_nodes,
             self.repository.models,
+            self.pipelines,
             self.clock,
             _new_id,
             self.outbound.check,
@@ -303,6 +309,21 @@ class _Server:
         """Nodes are to be told, and whoever watches."""
         self.dispatcher.wake()
         self.watch.happened()
+
+    def _pipelines(self) -> PipelineDriver:
+        stores = self.repository
+        tools = PipelineTools(
+            stores.split_pipelines,
+            stores.split_nodes,
+            stores.models,
+            stores.artifacts,
+            PipelineParts(stores.models, self.artifacts, self.settings.api_root),
+            self.outbound,
+            self.clock,
+            Profiles(),
+            self._pipelines_changed,
+        )
+        return PipelineDriver(tools, stores.positions, stores.database.process)
 
     def _tools(self) -> Tools:
         return Tools(

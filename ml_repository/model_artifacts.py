@@ -117,6 +117,16 @@ class ModelArtifacts:
         await self._discards.sweep(self._clock.now())
         return kept
 
+    async def add(self, owner: str, info: Mapping[str, Any]) -> StoredModel:
+        """A new model with this MLModel, in a storage of its own for `owner`; its bytes are to be put.
+
+        Raises:
+            Conflict: the mlModelId is in use.
+        """
+        content = Content({}, [{**self._stamp, "mlModelInfo": dict(info)}])
+        [model] = (await self._storages.create(owner, content)).models
+        return model
+
     async def reserve(
         self, owner: str, base: StoredModel | None, model_id: str, session: Session | None = None
     ) -> None:

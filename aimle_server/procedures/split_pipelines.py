@@ -28,7 +28,7 @@ from ml_repository.split_pipelines import Pipeline, SplitPipelines
 from ml_repository.subscriptions import Subscription
 from sbi.auth import Caller
 from sbi.clock import NEVER, Clock
-from sbi.errors import Conflict, InvalidRequest, NotFound
+from sbi.errors import AimleError, Conflict, InvalidRequest, NotFound
 
 Wire = Mapping[str, Any]
 
@@ -107,7 +107,7 @@ class SplitPipelineManagement:
         await self._pipelines.add(pipeline, own_watch(pipeline), _messages(None, pipeline))
         try:
             return await self._begun(pipeline)
-        except Conflict:
+        except AimleError:
             await self._end(pipeline)
             raise
 

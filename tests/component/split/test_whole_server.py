@@ -86,19 +86,14 @@ class World:
         return [body["splitOpPipelineInfo"]["splitOpProfile"] for body in bodies]
 
 
-def settings_of(mongo_url: str, database: Database, folder: Path) -> Json:
-    """Of every server of a test."""
-    return {
-        "database.url": mongo_url,
-        "database.name": database.db.name,
-        "auth.key_file": str(folder / "key.pem"),
-    }
-
-
 @pytest.fixture
 async def world(mongo_url: str, database: Database, tmp_path: Path) -> AsyncIterator[World]:
     """Three nodes are there."""
-    settings = settings_of(mongo_url, database, tmp_path)
+    settings = {
+        "database.url": mongo_url,
+        "database.name": database.db.name,
+        "auth.key_file": str(tmp_path / "key.pem"),
+    }
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(running_server(settings, clients=["val-1", "val-2", *NODES]))
         await _store(server, server.credentials["val-1"], tmp_path / "net.onnx")
@@ -239,24 +234,3 @@ async def test_what_this_server_does_not_run(world: World) -> None:
     elsewhere = world.request("edge", origin="http://elsewhere.example/")
     status, problem, _ = await world.call("POST", PIPELINES, elsewhere)
     assert (status, problem["invalidParams"][0]["param"]) == (400, "/splitOpRequirements/aimle/origin")
-
-
-async def test_another_server_goes_on(mongo_url: str, database: Database, tmp_path: Path) -> None:
-    """When the server that ran a pipeline is gone, another one on the same database runs it, and tells of it."""
-    settings = settings_of(mongo_url, database, tmp_path)
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        val = await stack.enter_async_context(Listener())
-        here = await stack.enter_async_context(running_server(settings, clients=["val-1", "edge"]))
-        first = AsyncExitStack()
-        other = await first.enter_async_context(running_server(settings, clients=["other"]))
-        await _store(here, here.credentials["val-1"], tmp_path / "net.onnx")
-        issuer = TokenIssuer(load_or_create_key(tmp_path / "key.pem"), "aimle", "aimle", 3600, Clock())
-        world = World(here, http, issuer, val, stack)
-        await world.start_node("edge")
-        status, answer, _ = await world.call("POST", other.url + PIPELINES, world.request("edge"))
-        assert status == 201, answer
-        before = answer["splitOpProfile"]
-        await first.aclose()
-        await eventually(lambda: any(told["headEp"] != before["headEp"] for told in world.told()), timeout=30)
-        await answers(world.told()[-1])

@@ -3,10 +3,11 @@
 PIPELINE_INFO tells of pipelines that the subscriber may know of, one with `splitOpPipelineId` or all with `*`: made,
 changed (also when a node of theirs no longer counts, or counts again) or deleted. One notification has room for one
 pipeline, so there is one look for each that has changed. AVAILABILITY tells of pipelines and nodes that meet
-`discFilters` as they become available. Advice for delivery would need transfers that this server measures: it takes
-none, so it is not offered.
+`discFilters` as they become available. ASSISTANCE_INFO tells what one pipeline was measured to achieve, if this server
+runs it; other advice would need systems that are not connected, so none is given.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ from ml_repository.subscriptions import Looked, Subscription
 from sbi.auth import Caller
 from sbi.clock import NEVER, Clock
 from sbi.errors import InvalidRequest, NotSupported
+from schemas.split_event import SplitOpEventId
 
 Wire = Mapping[str, Any]
 
@@ -81,9 +83,8 @@ class SplitEventWatch:
 
     async def look(self, subscription: Subscription) -> tuple[Looked, None]:
         """What is to be told."""
-        if subscription.body["splitOpEventId"] == AVAILABILITY:
-            return await self._availability(subscription), None
-        return await self._pipeline_info(subscription), None
+        looks = {AVAILABILITY: self._availability, ASSISTANCE_INFO: self._assistance}
+        return await looks.get(subscription.body["splitOpEventId"], self._pipeline_info)(subscription), None
 
     async def _pipeline_info(self, subscription: Subscription) -> Looked:
         """Tells of the first pipeline that has changed; where more have, a look follows at once."""
@@ -132,6 +133,19 @@ class SplitEventWatch:
             and await self._discovery.may_see(caller, one)
         ]
 
+    async def _assistance(self, subscription: Subscription) -> Looked:
+        """Tells what the pipeline was measured to achieve, whenever it was measured anew."""
+        found = await self._wanted(subscription)
+        advice = [_advice(one) for one in found if one.deployment and "latency" in one.deployment["measured"]]
+        before, now_known = subscription.state.get("advice"), advice[0] if advice else None
+        return Looked(
+            state={**subscription.state, "advice": now_known or before},
+            topics=_topics(subscription, found),
+            due=self._clock.now() + LONGEST,
+            notification=now_known if now_known != before else None,
+            report=now_known,
+        )
+
     async def _availability(self, subscription: Subscription) -> Looked:
         """Tells of what has become available since the look before."""
         caller, body, state = Caller(subscription.owner, frozenset()), subscription.body, subscription.state
@@ -165,13 +179,13 @@ def check(body: Wire) -> None:
     """Refuse what cannot be told.
 
     Raises:
-        InvalidRequest: an attribute makes no sense; NotSupported: the event is not offered.
+        InvalidRequest: an attribute makes no sense; NotSupported: advice for all pipelines is not offered.
     """
     event, rule = body["splitOpEventId"], body.get("reportReq", {})
-    if event == ASSISTANCE_INFO:
-        raise NotSupported("assistance information is not offered: nothing here measures transfers")
-    if event not in (AVAILABILITY, PIPELINE_INFO):
-        raise InvalidRequest.of("/splitOpEventId", f"is neither {AVAILABILITY} nor {PIPELINE_INFO}")
+    if event not in SplitOpEventId.values:
+        raise InvalidRequest.of("/splitOpEventId", f"is none of {', '.join(SplitOpEventId.values)}")
+    if event == ASSISTANCE_INFO and body["splitOpPipelineId"] == ANY:
+        raise NotSupported("only one pipeline can be advised on, by what was measured of it")
     if "discFilters" in body:
         check_filters(body["discFilters"])
     elif event == AVAILABILITY:
@@ -194,6 +208,16 @@ def _notification(subscription: Subscription, change: Change, *, standing: bool 
     whole = subscription.owner in change.pipeline.parties
     profile = profile_of(change.pipeline, change.missing, whole=whole)
     return notification(profile, None if standing else change.sub_event)
+
+
+def _advice(pipeline: Pipeline) -> dict[str, Any]:
+    """A SplitOpEventNotif of what was measured: seconds of one frame, frames per second."""
+    measured = pipeline.deployment["measured"] if pipeline.deployment else {}
+    quality = {name: measured[name] for name in ("latency", "throughput")}
+    return {
+        "splitOpEventId": ASSISTANCE_INFO,
+        "assistanceInfo": {"achievableQoS": json.dumps(quality)},
+    }
 
 
 def _available(caller: Caller, pipelines: Sequence[Pipeline], nodes: Sequence[str]) -> dict[str, Any] | None:

@@ -204,8 +204,8 @@ async def test_what_makes_no_sense_is_refused_by_name(world: SplitWorld, wrong: 
     assert (await world.call("GET", location))[1] == right
 
 
-async def test_advice_is_not_offered(world: SplitWorld) -> None:
-    """Nothing measures transfers, so whoever wants advice for them is told so: 501."""
+async def test_advice_for_all_pipelines_is_not_offered(world: SplitWorld) -> None:
+    """What was measured is of one pipeline; whoever wants advice beyond that is told that there is none: 501."""
     body = {
         "splitOpPipelineId": "*",
         "splitOpEventId": "SPLIT_OP_ASSISTANCE_INFO",

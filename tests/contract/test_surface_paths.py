@@ -12,6 +12,7 @@ import pytest_asyncio
 import yaml
 
 from aimle_client.apis import APIS as CLIENT_APIS
+from aimle_client.apis import NODE_APIS
 from aimle_server.apis import SERVED_APIS
 from aimle_server.app import build_app
 from aimle_server.configuration import build
@@ -200,7 +201,9 @@ async def test_operations_and_documents_are_the_same(mongo_url: str, tmp_path: P
         assert len({name for _, _, name in own}) == len(own), path.name
         documented |= own
     of_clients = {
-        (e.operation.method, e.path, e.operation.operation_id) for e in ENDPOINTS if e.api in CLIENT_APIS
+        (operation.method, api.base_path + operation.path, operation.operation_id)
+        for api in (*CLIENT_APIS, *NODE_APIS)
+        for operation in api.operations
     }
     settings = {"server.data_dir": str(tmp_path), "database.url": mongo_url, "database.name": "test_routes"}
     app = await build_app(build(Settings, settings))

@@ -1,6 +1,7 @@
 """Pipelines that a whole server runs: asked for by the standard's API, run by nodes that registered themselves."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -212,6 +213,30 @@ async def test_subscribers_are_told_when_it_runs(world: World) -> None:
     assert (await world.call("POST", EVENTS, body, "edge"))[0] == 201
     profile, _ = await world.create("edge")
     await eventually(lambda: profile["headEp"] in [told["headEp"] for told in world.told("/all")])
+
+
+async def test_advice_is_what_was_measured(world: World) -> None:
+    """Who subscribed to assistance for a pipeline is told what it achieves, now and after it was changed."""
+    profile, location = await world.create("edge")
+    body = {
+        "splitOpPipelineId": profile["splitOpPipelineId"],
+        "splitOpEventId": "SPLIT_OP_ASSISTANCE_INFO",
+        "notifUri": world.val.url("/advice"),
+    }
+    assert (await world.call("POST", EVENTS, body))[0] == 201
+    await eventually(lambda: _advice(world) == [_achieved(profile)])
+    _, answer, _ = await world.call("PUT", location, world.request("cloud"))
+    await eventually(lambda: _advice(world) == [_achieved(profile), _achieved(answer["splitOpProfile"])])
+
+
+def _achieved(profile: Json) -> Json:
+    measured = profile["aimle"]["execution"]
+    return {name: measured[name] for name in ("latency", "throughput")}
+
+
+def _advice(world: World) -> list[Json]:
+    bodies = [one.body for one in world.val.received if one.path == "/advice"]
+    return [json.loads(body["assistanceInfo"]["achievableQoS"]) for body in bodies]
 
 
 async def test_what_this_server_does_not_run(world: World) -> None:

@@ -15,7 +15,8 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from aimle_client.split.frames import MAX_MESSAGE, MAX_PAYLOAD, STREAM_BYTES, Frame, FrameError
 from aimle_client.split.measurement import measure_pipeline
 from aimle_client.split.runtime import NodeRuntime
-from aimle_client.split.stage import Stage, either
+from aimle_client.split.stage import Stage
+from aimle_client.split.tasks import either
 from sbi.api import Api, Call, Operation, Query, created, no_content, ok
 from sbi.body import read_binary
 from sbi.errors import Conflict, InvalidRequest, NotFound, Unavailable

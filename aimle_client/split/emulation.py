@@ -20,7 +20,7 @@ class Emulation:
     Attributes:
         slowdown: how many times slower it computes than it could.
         links: its ways to others, by the origin of their URL, `http://127.0.0.1:9001`; connections that are made later
-            are as slow, and ways that are not here are as fast as they are.
+            are as slow, in both directions, and ways that are not here are as fast as they are.
     """
 
     slowdown: float = 1.0

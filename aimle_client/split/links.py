@@ -3,14 +3,15 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 from aiohttp import WSMsgType
 
 from aimle_client.split.emulation import Emulation, LinkShape
 from aimle_client.split.frames import MAX_MESSAGE
+from aimle_client.split.tasks import end
 
 _CLOSE_SECONDS = 1.0
 _MOST_UNDER_WAY = 64
@@ -26,18 +27,10 @@ class LinkBroken(Exception):
 
 
 class Link:
-    """Frames to one address; see `link_to`.
+    """Messages to and from one address; see `link_to`."""
 
-    Attributes:
-        socket: the WebSocket.
-        shape: how slow it is made; None: it is as it is.
-    """
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, shape: LinkShape | None) -> None:
-        self.socket = socket
-        self.shape = shape
-        self._free = 0.0
-        self._under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MOST_UNDER_WAY)
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
 
     async def send(self, message: bytes) -> None:
         """Send a message, when there is room for it on the way.
@@ -45,31 +38,75 @@ class Link:
         Raises:
             LinkBroken: the connection is closed.
         """
-        if self.shape is None:
-            await self._send(message)
-            return
-        now = time.monotonic()
-        self._free = max(now, self._free) + len(message) / self.shape.bytes_per_s
-        await asyncio.sleep(self._free - now)
-        await self._under_way.put((self._free + self.shape.latency_s, message))
-
-    async def closed(self) -> None:
-        """Return when the other side has closed the connection, or it broke; nothing else is expected from there."""
-        async for _ in self.socket:
-            pass
-
-    async def deliver(self) -> None:
-        """Of a shaped way, the far end: each message comes out when its time has come."""
-        while True:
-            arrival, message = await self._under_way.get()
-            await asyncio.sleep(arrival - time.monotonic())
-            await self._send(message)
-
-    async def _send(self, message: bytes) -> None:
         try:
-            await self.socket.send_bytes(message)
+            await self._socket.send_bytes(message)
         except ConnectionError as error:
             raise LinkBroken("the connection is closed") from error
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """What comes from the other side, until it closes the connection, or it breaks."""
+        async for message in self._socket:
+            if message.type is not WSMsgType.BINARY:
+                return
+            yield message.data
+
+    async def closed(self) -> None:
+        """Return when the connection is closed; nothing else is expected from the other side."""
+        async for _ in self.messages():
+            pass
+
+
+class SlowLink(Link):
+    """A link that acts as slow as another one would be, in both directions."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, shape: LinkShape) -> None:
+        super().__init__(socket)
+        self._out, self._in = _Lane(shape), _Lane(shape)
+
+    async def send(self, message: bytes) -> None:
+        """As of Link."""
+        if self._socket.closed:
+            raise LinkBroken("the connection is closed")
+        await self._out.enter(message)
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """As of Link."""
+        while (message := await self._in.leave()) is not None:
+            yield message
+
+    async def carry_out(self) -> None:
+        """The far end of the way there: each message is sent when its time has come."""
+        while (message := await self._out.leave()) is not None:
+            await super().send(message)
+
+    async def carry_in(self) -> None:
+        """The far end of the way back."""
+        async for message in super().messages():
+            await self._in.enter(message)
+        await self._in.end()
+
+
+class _Lane:
+    """One direction of a slow link: messages enter one after the other, and leave when the last byte has arrived."""
+
+    def __init__(self, shape: LinkShape) -> None:
+        self._shape = shape
+        self._free = 0.0
+        self._under_way: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue(_MOST_UNDER_WAY)
+
+    async def enter(self, message: bytes) -> None:
+        now = time.monotonic()
+        self._free = max(now, self._free) + len(message) / self._shape.bytes_per_s
+        await asyncio.sleep(self._free - now)
+        await self._under_way.put((self._free + self._shape.latency_s, message))
+
+    async def end(self) -> None:
+        await self._under_way.put((0.0, None))
+
+    async def leave(self) -> bytes | None:
+        arrival, message = await self._under_way.get()
+        await asyncio.sleep(arrival - time.monotonic())
+        return message
 
 
 @asynccontextmanager
@@ -85,14 +122,15 @@ async def link_to(session: aiohttp.ClientSession, url: str, emulation: Emulation
         )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise LinkBroken("the other side cannot be reached") from error
-    async with socket:
-        link = Link(socket, emulation.link_to(url))
-        delivering = asyncio.create_task(link.deliver())
-        try:
-            yield link
-        finally:
-            delivering.cancel()
-            await asyncio.wait([delivering])
+    shape = emulation.link_to(url)
+    async with socket, AsyncExitStack() as stack:
+        if shape is None:
+            yield Link(socket)
+            return
+        link = SlowLink(socket, shape)
+        for work in (link.carry_out(), link.carry_in()):
+            stack.push_async_callback(end, asyncio.create_task(work))
+        yield link
 
 
 async def measure(link: Link) -> LinkShape:
@@ -101,22 +139,22 @@ async def measure(link: Link) -> LinkShape:
     Raises:
         LinkBroken: it broke meanwhile.
     """
-    there_and_back = min([await _ask(link, b"") for _ in range(_PROBES)])
+    answers = link.messages()
+    there_and_back = min([await _ask(link, answers, b"") for _ in range(_PROBES)])
     size, seconds = _FIRST_BYTES, 0.0
     while seconds < _ENOUGH_SECONDS and size < _MOST_BYTES:
         size *= _GROWTH
-        seconds = await _ask(link, os.urandom(size)) - there_and_back
-    seconds = min(seconds, await _ask(link, os.urandom(size)) - there_and_back)
+        seconds = await _ask(link, answers, os.urandom(size)) - there_and_back
+    seconds = min(seconds, await _ask(link, answers, os.urandom(size)) - there_and_back)
     return LinkShape(size / max(seconds, _LEAST_SECONDS), there_and_back / 2)
 
 
-async def _ask(link: Link, message: bytes) -> float:
-    """Seconds until the answer to a message is here; the answers of a shaped way are shaped here."""
+async def _ask(link: Link, answers: AsyncIterator[bytes], message: bytes) -> float:
+    """Seconds until the answer to a message is here."""
     began = time.monotonic()
     await link.send(message)
-    answer = await link.socket.receive()
-    if answer.type is not WSMsgType.BINARY:
-        raise LinkBroken("the other side is no probe, or not any more")
-    if link.shape:
-        await asyncio.sleep(link.shape.latency_s)
+    try:
+        await anext(answers)
+    except StopAsyncIteration as error:
+        raise LinkBroken("the other side is no probe, or not any more") from error
     return time.monotonic() - began

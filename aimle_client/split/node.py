@@ -29,6 +29,7 @@ from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_s
 from aimle_client.split.emulation import REAL, Emulation
 from aimle_client.split.registration import NodeRegistration
 from aimle_client.split.runtime import NodeRuntime
+from aimle_client.split.tasks import end
 from aimle_client.tokens import TokenProvider
 from aimle_client.transfer import fetch_with_token
 from aimle_client.ue import Trust
@@ -154,9 +155,4 @@ class ProcessingNode:
         stack.push_async_callback(registration.withdraw)
         await registration.register()
         self._keeping = asyncio.create_task(registration.keep())
-        stack.push_async_callback(_end, self._keeping)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+        stack.push_async_callback(end, self._keeping)

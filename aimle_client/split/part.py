@@ -12,8 +12,8 @@ from aimle_client.split.emulation import REAL, Emulation
 from aimle_client.split.frames import MAX_PAYLOAD, Arrays, FrameError, pack_tensors, unpack_tensors
 
 _LEAST_RUNS, _MOST_RUNS, _ENOUGH_SECONDS = 5, 50, 0.1
-_WARMING = 2
-"""Runs before those that are timed: the first ones make room and choose kernels."""
+_WARMING = 1
+"""Runs before those that are timed: the first one makes room and chooses kernels."""
 
 _DTYPES = {
     "tensor(float)": "float32",

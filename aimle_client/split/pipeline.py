@@ -20,7 +20,6 @@ from typing import Any, Self
 
 import aiohttp
 import numpy.typing as npt
-from aiohttp import WSMsgType
 
 from aimle_client.errors import InferenceFailed
 from aimle_client.http import open_session
@@ -35,7 +34,7 @@ from aimle_client.split.frames import (
     unpack_tensors,
 )
 from aimle_client.split.links import Link, LinkBroken, link_to
-from aimle_client.split.stage import either
+from aimle_client.split.tasks import either, end
 
 _log = logging.getLogger("aimle.client")
 
@@ -152,8 +151,7 @@ class SplitPipeline:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._keeping.cancel()
-        await asyncio.wait([self._keeping])
+        await end(self._keeping)
         for pending in self._pending.values():
             pending.result.cancel()
         await self._stack.aclose()
@@ -195,11 +193,9 @@ class SplitPipeline:
                 await link.send(self._pending[number].message)
 
     async def _receive(self, link: Link) -> None:
-        async for message in link.socket:
-            if message.type is not WSMsgType.BINARY:
-                raise LinkBroken("the tail sent something that is no frame")
+        async for message in link.messages():
             try:
-                self._settle(Frame.unpack(message.data))
+                self._settle(Frame.unpack(message))
             except FrameError as error:
                 raise LinkBroken("the tail sent something that is no frame") from error
 

@@ -20,6 +20,7 @@ from aimle_client.split.frames import Frame, FrameError
 from aimle_client.split.links import Link, LinkBroken, link_to
 from aimle_client.split.part import Part
 from aimle_client.split.results import Results
+from aimle_client.split.tasks import either, end
 
 _log = logging.getLogger("aimle.split")
 
@@ -82,7 +83,7 @@ class Stage:
         """
         async with AsyncExitStack() as stack:
             link = await stack.enter_async_context(link_to(session, url, emulation))
-            await _end(self._sending)
+            await end(self._sending)
             await self._connection.aclose()
             self._connection = stack.pop_all()
         self._sending = asyncio.create_task(self._guarded(self._forward(link)))
@@ -90,8 +91,8 @@ class Stage:
     async def close(self) -> None:
         """End; frames that are here are dropped."""
         self.closed.set()
-        await _end(self._computing)
-        await _end(self._sending)
+        await end(self._computing)
+        await end(self._sending)
         await self._connection.aclose()
 
     @property
@@ -143,20 +144,3 @@ class Stage:
         """Whoever sends to this stage is to know: its connections are closed."""
         self.broken = True
         self.closed.set()
-
-
-async def either(*works: Coroutine[Any, Any, Any]) -> None:
-    """Do these until the first of them is done or raises; the others are cancelled."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            await _end(task)
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

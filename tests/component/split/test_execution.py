@@ -135,7 +135,7 @@ async def test_prediction_and_measurement(site: Site, files: Files) -> None:
         found = await runner.measure()
     assert found is not None
     # 256 samples of 512 float32 at 2 MB/s, 20 ms there and 20 ms back.
-    assert found.latency_s == pytest.approx(0.262 + 0.04, rel=0.15)
+    assert 0.262 + 0.04 - 0.005 < found.latency_s < 0.37
     assert found.latency_error == pytest.approx(0, abs=0.15)
     assert found.throughput_per_s == pytest.approx(1 / 0.262, rel=0.15)
     assert found.throughput_error == pytest.approx(0, abs=0.15)

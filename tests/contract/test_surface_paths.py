@@ -200,11 +200,7 @@ async def test_operations_and_documents_are_the_same(mongo_url: str, tmp_path: P
         }
         assert len({name for _, _, name in own}) == len(own), path.name
         documented |= own
-    of_clients = {
-        (operation.method, api.base_path + operation.path, operation.operation_id)
-        for api in (*CLIENT_APIS, *NODE_APIS)
-        for operation in api.operations
-    }
+    elsewhere = {operation.operation_id for api in (*CLIENT_APIS, *NODE_APIS) for operation in api.operations}
     settings = {"server.data_dir": str(tmp_path), "database.url": mongo_url, "database.name": "test_routes"}
     app = await build_app(build(Settings, settings))
     app.freeze()
@@ -216,5 +212,5 @@ async def test_operations_and_documents_are_the_same(mongo_url: str, tmp_path: P
     await app.cleanup()
     pages = {entry for entry in served if entry[2] in ("healthz", "readyz", "metrics", "through")}
     assert {path for _, path, _ in pages} == {"/healthz", "/readyz", "/metrics", "/aimle-at/v1/{key}{rest}"}
-    assert served - pages == documented - of_clients
-    assert of_clients <= documented
+    assert served - pages == {entry for entry in documented if entry[2] not in elsewhere}
+    assert elsewhere <= {name for _, _, name in documented}

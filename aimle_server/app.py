@@ -48,6 +48,7 @@ from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
 from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
 from aimle_server.procedures.split_discovery import SplitDiscovery, SplitPipelineDiscovery
+from aimle_server.procedures.split_join import SplitPipelineJoin
 from aimle_server.procedures.split_node_registration import SplitNodeRegistration
 from aimle_server.procedures.split_pipelines import OWN_WATCH, SplitPipelineManagement
 from aimle_server.procedures.split_subscriptions import SplitEventWatch
@@ -293,6 +294,13 @@ class _Server:
             ),
             split_pipelines=pipelines,
             split_discovery=SplitPipelineDiscovery(self.split_discovery, pipelines),
+            split_join=SplitPipelineJoin(
+                self.repository.split_pipelines,
+                self.repository.split_nodes,
+                self.split_discovery,
+                self.clock,
+                self._pipelines_changed,
+            ),
             split_subscriptions=self._subscriptions(self.split_events),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,

@@ -5,7 +5,7 @@
     requestor, notif_uri, stages, usage, target, multi_client   what was asked for (`Pipeline`)
     execution, deployment   what the server runs of it, if it does
     revision     counts the changes of what was asked for
-    parties      whom it concerns: its owner, those of its nodes, and ANY if it is for the clients of others too
+    parties      whom it concerns: its owner, those of its nodes, who has joined it, and ANY if anybody may
     models       of its stages
     executed     whether there is an execution
     version      counts its changes
@@ -62,6 +62,7 @@ class Pipeline:
         node_owners: subjects that registered its nodes.
         revision: from 1, of what was asked for; `version` counts its deployments too.
         execution: how this server runs it (`objective`, `batch`, `origin`); None: its nodes do that themselves.
+        clients: subjects that have joined it.
         deployment: what runs now: `head`, `tail`, `stages`, `parts` and what was measured; None: nothing.
     """
 
@@ -81,11 +82,12 @@ class Pipeline:
     revision: int = 1
     execution: Wire | None = None
     deployment: Wire | None = None
+    clients: Sequence[str] = ()
 
     @property
     def parties(self) -> list[str]:
         """Whom it concerns."""
-        return sorted({self.owner, *self.node_owners, *([ANY] if self.multi_client else [])})
+        return sorted({self.owner, *self.node_owners, *self.clients, *([ANY] if self.multi_client else [])})
 
     @property
     def models(self) -> list[str]:

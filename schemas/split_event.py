@@ -70,7 +70,8 @@ class PipelineExtension(Schema):
     """Our member `aimle` of profiles: how a pipeline stands, and what was asked for beside the standard.
 
     `state` is DEGRADED while the pipeline cannot be used: `missing` are its nodes that do not count. `version` counts
-    the changes. `execution` is there where this server runs the pipeline.
+    the changes. `execution` is there where this server runs the pipeline, `clients` where somebody has joined it: how
+    many use it, its owner included.
     """
 
     state = Choice("READY", "DEGRADED")
@@ -78,6 +79,7 @@ class PipelineExtension(Schema):
     missing = texts()
     execution = nested(PipelineExecution)
     multiClient = Flag()
+    clients = Integer(1)
     notificationTarget = nested(EndPoint)
 
 

@@ -50,6 +50,12 @@ class SplitOpPipelinePatch(PatchSchema):
     splitOpPipelineInfo = nested(SplitOpPipelineInfo, required=True)
 
 
+class PipelineJoin(Schema):
+    """Use a pipeline for several clients, too (our extension)."""
+
+    requestorId = Text(required=True)
+
+
 class SplitOpPipelineDiscReq(Schema):
     """Find pipelines, or have one made."""
 

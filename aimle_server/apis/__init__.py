@@ -19,6 +19,7 @@ from aimle_server.apis import (
     oauth,
     service_operations,
     split_event,
+    split_join,
     split_node_registration,
     split_pipeline,
 )
@@ -41,6 +42,7 @@ SERVED_APIS: tuple[Api, ...] = (
     split_node_registration.API,
     split_pipeline.API,
     split_event.API,
+    split_join.API,
     artifacts.API,
     hfl_management.API,
     channels.API,

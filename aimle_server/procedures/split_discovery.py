@@ -54,7 +54,7 @@ class SplitDiscovery:
 
     async def may_see(self, caller: Caller, pipeline: Pipeline) -> bool:
         """Whether the caller may know of a pipeline: it concerns the caller, or is for all who may have its models."""
-        if caller.subject in (pipeline.owner, *pipeline.node_owners):
+        if caller.subject in pipeline.parties:
             return True
         return pipeline.multi_client and await self.may_have(caller, pipeline.models)
 

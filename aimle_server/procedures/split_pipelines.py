@@ -149,6 +149,7 @@ class SplitPipelineManagement:
                 changed=now,
                 deployment=None,
             )
+            changed = replace(changed, clients=before.clients if changed.multi_client else ())
             if await self._pipelines.replace(changed, own_watch(changed).body, _messages(before, changed)):
                 pipeline = await self._begun(changed)
                 return {"splitOpProfile": profile_of(pipeline, (), whole=True)}

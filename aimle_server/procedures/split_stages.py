@@ -104,6 +104,8 @@ def profile_of(pipeline: Pipeline, missing: Sequence[str], *, whole: bool) -> di
         extension["missing"] = list(missing)
     if pipeline.multi_client:
         extension["multiClient"] = True
+    if pipeline.clients:
+        extension["clients"] = 1 + len(pipeline.clients)
     if pipeline.target and whole:
         extension["notificationTarget"] = pipeline.target
     if pipeline.execution is not None:

@@ -90,6 +90,7 @@ MAKERS = {
     "aimles-sonreg/configurationId": "CreateAimleSplitOpNodeRegSubscription",
     "aimles-splitopevent/subscriptionId": "CreateAimleSplitOpEventSubscription",
     "requestId": "SplitOpPipeCreate",
+    "splitOpPipelineId": "SplitOpPipeCreate",
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
     "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
@@ -478,6 +479,7 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             "splitOpPipelineId": "set later",
             "splitOpPipelineInfo": {"splitOpProfile": profile, "subEventId": "UPDATED"},
         },
+        "JoinSplitOpPipeline": {"requestorId": OWNER},
         "SplitOpPipeDiscovery": {
             "notifUri": notify,
             "discFilters": {"stageInfo": stages, "usageInfo": usage, "minNodes": "1"},

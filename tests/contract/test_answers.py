@@ -174,6 +174,9 @@ async def _a_pipeline(caller: Caller, api: str, stages: list[Json], uri: str, to
     await told(CREATED=2, UPDATED=3)
     await caller.call("PUT", headers["Location"], create)
     await told(CREATED=2, UPDATED=6)
+    join = f"{api.replace('aimles-sopl', 'aimle-split-join')}/pipelines/{profile['splitOpPipelineId']}/client"
+    await caller.call("PUT", join, {"requestorId": "val-1"})
+    await caller.call("DELETE", join)
     await caller.call("DELETE", headers["Location"])
     await told(CREATED=2, UPDATED=6, DELETED=2)
 

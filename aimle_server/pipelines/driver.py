@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import timedelta
 
 from pymongo.errors import PyMongoError
@@ -41,11 +42,11 @@ class PipelineDriver:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End all that runs here; other processes, or the next start, go on with it."""
+        """Look after nothing any more; what runs goes on, and other processes, or the next start, take it over."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await asyncio.gather(*(self._drop(pipeline_id) for pipeline_id in list(self._works)))
+        await asyncio.gather(*(self._leave(*each) for each in self._works.items()))
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     async def begin(self, pipeline: Pipeline) -> None:
@@ -91,7 +92,7 @@ class PipelineDriver:
             await self._drop(pipeline.id)
             return None
         before = self._works.get(pipeline.id)
-        if before is None or before.over or before.pipeline.revision < pipeline.revision:
+        if before is None or before.to_be_repeated or before.pipeline.revision < pipeline.revision:
             work = self._works[pipeline.id] = Work(self._tools, pipeline)
             if before is not None:
                 self._retire(before, work)
@@ -112,7 +113,15 @@ class PipelineDriver:
         work = self._works.pop(pipeline_id, None)
         if work is not None:
             await work.stop()
-            await self._positions.remove(_lease(pipeline_id), self._holder, self._tools.clock.now())
+            await self._release(pipeline_id)
+
+    async def _leave(self, pipeline_id: str, work: Work) -> None:
+        await work.leave()
+        with suppress(PyMongoError):  # a lease that is not given back runs out
+            await self._release(pipeline_id)
+
+    async def _release(self, pipeline_id: str) -> None:
+        await self._positions.remove(_lease(pipeline_id), self._holder, self._tools.clock.now())
 
 
 def _lease(pipeline_id: str) -> str:

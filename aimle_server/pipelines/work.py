@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from aimle_server.pipelines.parts import PipelineParts, part_id
@@ -21,10 +22,13 @@ from ml_repository.models import Models
 from ml_repository.split_nodes import SplitNodes
 from ml_repository.split_pipelines import Pipeline, SplitPipelines
 from sbi.clock import NEVER, Clock
-from sbi.errors import AimleError, Conflict
+from sbi.errors import AimleError, Conflict, Unavailable
 from sbi.outbound import Outbound
 
 _log = logging.getLogger("aimle.split")
+
+RETRY = timedelta(minutes=1)
+"""Until it is tried again to run what could not be run."""
 
 
 @dataclass(frozen=True)
@@ -59,37 +63,46 @@ class Work:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._tools = tools
+        self._leaving = False
+        self._ended: datetime | None = None
         self._task = asyncio.create_task(self._run())
 
     @property
-    def over(self) -> bool:
-        """Whether it has ended by itself, so that somebody has to try again."""
-        return self._task.done()
+    def to_be_repeated(self) -> bool:
+        """Whether it could not be run, some time ago."""
+        return self._ended is not None and self._tools.clock.now() - self._ended > RETRY
 
     async def stop(self) -> None:
         """End it, and its stages at the nodes."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
+    async def leave(self) -> None:
+        """Look after it no more; its stages go on, until another process has put others in their place."""
+        self._leaving = True
+        await self.stop()
+
     async def _run(self) -> None:
         try:
             await self._work()
         except (NoPlan, NodeError, InvalidOnnx) as error:
-            self._failed(
-                Conflict(f"these nodes cannot run the model: {error}", cause="SPLIT_OP_NOT_POSSIBLE")
-            )
+            reason = f"these nodes cannot run the model: {error}"
+            await self._failed(Conflict(reason, cause="SPLIT_OP_NOT_POSSIBLE"))
         except AimleError as error:
-            self._failed(error)
-        except Exception as error:
+            await self._failed(error)
+        except Exception:
             _log.exception("the pipeline %s does not run", self.pipeline.id)
-            self._failed(error)
+            await self._failed(Unavailable("the pipeline does not run now"))
         finally:
             self.ready.cancel()
 
-    def _failed(self, error: Exception) -> None:
+    async def _failed(self, error: AimleError) -> None:
         _log.warning("the pipeline %s does not run: %s", self.pipeline.id, error)
+        self._ended = self._tools.clock.now()
         if not self.ready.done():
             self.ready.set_exception(error)
+        if self.pipeline.deployment is not None:
+            await self._write(None)
 
     async def _work(self) -> None:
         runner = await self._runner()
@@ -99,7 +112,8 @@ class Work:
             self.ready.set_result(None)
             await runner.watch()
         finally:
-            await runner.stop()
+            if not self._leaving:
+                await runner.stop()
 
     async def _runner(self) -> PipelineRunner:
         pipeline, tools = self.pipeline, self._tools

@@ -1,6 +1,7 @@
-"""kill -9 of the server that runs a pipeline: the pipeline goes on, and the next server looks after it."""
+"""The server that runs a pipeline is killed, or stopped: the pipeline goes on, and the next server looks after it."""
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def elsewhere(val: Listener, profile: Any) -> list[Any]:
     return [one for one in told if one["headEp"] != profile["headEp"]]
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
 async def test_a_server_that_is_killed(
-    mongo_url: str, database: Database, tmp_path: Path, unused_tcp_port: int
+    mongo_url: str, database: Database, tmp_path: Path, unused_tcp_port: int, how: signal.Signals
 ) -> None:
     """Without it the pipeline works; with the next one too, which ends what the dead one has left at the node."""
     url = f"http://127.0.0.1:{unused_tcp_port}"
@@ -72,7 +74,7 @@ async def test_a_server_that_is_killed(
             async with http.post(url + PIPELINES, json=body) as answer:
                 profile = (await answer.json())["splitOpProfile"]
             await works(profile)
-            server.kill()
+            server.send_signal(how)
             await server.wait()
         await works(profile)
         async with server_process(tmp_path, *flags):

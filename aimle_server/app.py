@@ -31,11 +31,9 @@ from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
-from aimle_server.pipelines.driver import PipelineDriver
-from aimle_server.pipelines.parts import PipelineParts
-from aimle_server.pipelines.work import Tools as PipelineTools
+from aimle_server.pipelines.operation import SplitOperation
 from aimle_server.presence import Presence, needs_database
-from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions, split_subscriptions
+from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
 from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
@@ -47,16 +45,10 @@ from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
 from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
-from aimle_server.procedures.split_discovery import SplitDiscovery, SplitPipelineDiscovery
-from aimle_server.procedures.split_join import SplitPipelineJoin
-from aimle_server.procedures.split_node_registration import SplitNodeRegistration
-from aimle_server.procedures.split_pipelines import OWN_WATCH, SplitPipelineManagement
-from aimle_server.procedures.split_subscriptions import SplitEventWatch
 from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
-from aimle_server.split.survey import Profiles
 from aimle_server.watch.follower import Follower
 from aimle_server.watch.looks import Watch
 from ml_repository.channels import ADDRESSES
@@ -77,7 +69,6 @@ from sbi.problems import problems
 from sbi.spool import Spool
 from schemas.client_selection import ClientSelSub
 from schemas.model_retrieval import MLMdlRetSub
-from schemas.split_event import SplitOpEventSub
 
 
 async def build_app(
@@ -152,12 +143,16 @@ class _Server:
             MLMdlRetSub(),
             RetrievalWatch(self.retrieval, clock, settings.api_root).look,
         )
-        self.split_discovery = SplitDiscovery(
-            repository.split_pipelines, repository.split_nodes, repository.models, clock
+        self.split = SplitOperation(
+            repository,
+            self.artifacts,
+            outbound,
+            clock,
+            _new_id,
+            settings.api_root,
+            self._split_happened,
         )
-        self.split_events, self.own_pipelines = self._split_events()
         self.watch = self._watch()
-        self.pipelines = self._pipelines()
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
         spools = [self.model_spool, self.update_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
@@ -208,10 +203,10 @@ class _Server:
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
         """What runs while the application serves."""
-        for part in (self.dispatcher, self.engine, self.watch, self.pipelines, self.janitor):
+        for part in (self.dispatcher, self.engine, self.watch, self.split.driver, self.janitor):
             await part.start()
         yield
-        for part in (self.janitor, self.pipelines, self.watch, self.engine, self.dispatcher):
+        for part in (self.janitor, self.split.driver, self.watch, self.engine, self.dispatcher):
             await part.stop()
 
     async def _hand_over(self, _app: web.Application) -> None:
@@ -232,16 +227,6 @@ class _Server:
             self.outbound.check,
             _new_id,
             self.settings.hfl,
-        )
-        pipelines = SplitPipelineManagement(
-            self.repository.split_pipelines,
-            self.repository.split_nodes,
-            self.repository.models,
-            self.pipelines,
-            self.clock,
-            _new_id,
-            self.outbound.check,
-            self._pipelines_changed,
         )
         return Services(
             registration=ClientRegistration(
@@ -285,23 +270,11 @@ class _Server:
                 _new_id,
                 self.settings.server.id,
             ),
-            split_nodes=SplitNodeRegistration(
-                self.repository.split_nodes,
-                self.clock,
-                _new_id,
-                self.outbound.check,
-                self.watch.happened,
-            ),
-            split_pipelines=pipelines,
-            split_discovery=SplitPipelineDiscovery(self.split_discovery, pipelines),
-            split_join=SplitPipelineJoin(
-                self.repository.split_pipelines,
-                self.repository.split_nodes,
-                self.split_discovery,
-                self.clock,
-                self._pipelines_changed,
-            ),
-            split_subscriptions=self._subscriptions(self.split_events),
+            split_nodes=self.split.registration,
+            split_pipelines=self.split.pipelines,
+            split_discovery=self.split.discovery,
+            split_join=self.split.join,
+            split_subscriptions=self._subscriptions(self.split.events),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
             reports=Reports(self.engine, self.files, registrations),
@@ -313,25 +286,10 @@ class _Server:
             sockets=self.channels,
         )
 
-    def _pipelines_changed(self) -> None:
+    def _split_happened(self) -> None:
         """Nodes are to be told, and whoever watches."""
         self.dispatcher.wake()
         self.watch.happened()
-
-    def _pipelines(self) -> PipelineDriver:
-        stores = self.repository
-        tools = PipelineTools(
-            stores.split_pipelines,
-            stores.split_nodes,
-            stores.models,
-            stores.artifacts,
-            PipelineParts(stores.models, self.artifacts, self.settings.api_root),
-            self.outbound,
-            self.clock,
-            Profiles(),
-            self._pipelines_changed,
-        )
-        return PipelineDriver(tools, stores.positions, stores.database.process)
 
     def _tools(self) -> Tools:
         return Tools(
@@ -367,17 +325,6 @@ class _Server:
             selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
         )
 
-    def _split_events(self) -> tuple[Kind, Kind]:
-        """The subscriptions to pipelines, and those that their requestors have."""
-        stores = self.repository
-        watch = SplitEventWatch(stores.split_pipelines, stores.split_nodes, self.split_discovery, self.clock)
-        schema = SplitOpEventSub()
-        check, begin = split_subscriptions.check, split_subscriptions.begin
-        return (
-            Kind(split_subscriptions.KIND, schema, watch.look, check=check, begin=begin),
-            Kind(OWN_WATCH, schema, watch.look),
-        )
-
     def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
         return SubscriptionManagement(
             kind,
@@ -402,7 +349,7 @@ class _Server:
                 Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
                 for name, events in sources.items()
             ],
-            [self.selections, self.retrievals, self.split_events, self.own_pipelines],
+            [self.selections, self.retrievals, self.split.events, self.split.own],
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),

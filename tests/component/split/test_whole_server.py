@@ -176,6 +176,8 @@ async def test_another_pipeline_in_its_place(world: World) -> None:
     assert changed["aimle"]["execution"]["objective"] == "THROUGHPUT"
     assert changed["headEp"] != profile["headEp"]
     await answers(changed)
+    parts = [part["mlModelId"] for part in changed["aimle"]["execution"]["parts"]]
+    assert await world.models() == sorted(["net", *parts]), "those from before are gone"
     await eventually(lambda: changed["headEp"] in [told["headEp"] for told in world.told()])
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from aimle_server.split.cutting import CuttableModel, InvalidOnnx
+from aimle_server.split.cutting import CutPoint, CuttableModel, InvalidOnnx
 from aimle_server.split.deployment import Deployer, Deployment, Measurement, Store
 from aimle_server.split.nodes import Fleet, NodeClient, NodeError, NodeRefused, NodeUnreachable, StageLook
 from aimle_server.split.planner import NoPlan, Objective, Plan, Problem, Stage, better, plan, predict
@@ -120,6 +120,11 @@ class PipelineRunner:
         """
         async with self._one_at_a_time:
             return await self._take_over(predict(await self.problem(), stages))
+
+    @property
+    def cuts(self) -> Sequence[CutPoint]:
+        """Those that are considered; border 1 of a plan is the first of them."""
+        return self._survey.cuts
 
     async def problem(self) -> Problem:
         """All that is known of the nodes that answer, measured now if need be."""

@@ -168,7 +168,7 @@ async def test_a_part_is_measured(aimle: Server) -> None:
         for node in (fast, slow):
             status, found, _ = await aimle.call(node, "POST", "/profiles?batch=256", data=residual())
             assert status == 200
-            assert found["runs"] >= 5
+            assert found["runs"] >= 3
             seconds.append(found["seconds"])
             assert (await aimle.call(node, "GET", "/stages"))[1] == {"stages": []}
     assert seconds[1] > 4 * seconds[0]

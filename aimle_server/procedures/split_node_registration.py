@@ -1,4 +1,8 @@
-"""Split operation node registration (TS 23.482 8.14.2.4): VAL servers offer to run parts of split models."""
+"""Split operation node registration (TS 23.482 8.14.2.4): VAL servers offer to run parts of split models.
+
+Whoever has a pipeline made gives its model to the owners of the nodes that it names. So an address is its owner's as
+long as a registration of it counts, and what runs the parts is at that address.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -6,11 +10,11 @@ from typing import Any
 
 from ml_repository.model_access import ANY
 from ml_repository.model_management import RESERVED
-from ml_repository.split_nodes import SplitNodes, validity
+from ml_repository.split_nodes import SplitNodes, address_of, validity
 from sbi.auth import Caller
 from sbi.body import load
 from sbi.clock import Clock
-from sbi.errors import InvalidParam, InvalidRequest, NotFound
+from sbi.errors import Forbidden, InvalidParam, InvalidRequest, NotFound
 from schemas.base import merge_patch
 from schemas.split_node_registration import SplitOpNodeReg
 
@@ -50,9 +54,11 @@ class SplitNodeRegistration:
 
         Raises:
             InvalidRequest: an attribute makes no sense; invalid_params says which.
+            Forbidden: somebody else has registered a node at this address (cause SPLIT_NODE_IN_USE).
         """
         now = self._clock.now()
         self._check(node, now)
+        await self._check_address(caller, node, now)
         configuration_id = self._new_id()
         await self._nodes.register(configuration_id, caller.subject, node, now)
         self._happened()
@@ -72,8 +78,10 @@ class SplitNodeRegistration:
         """State something else of a node, also another address.
 
         Raises:
-            NotFound, InvalidRequest: as for `get` and `register`.
+            NotFound, InvalidRequest, Forbidden: as for `get` and `register`.
         """
+        await self.get(caller, configuration_id)
+        await self._check_address(caller, node, self._clock.now())
         return await self._change(caller, configuration_id, lambda _: node)
 
     async def modify(self, caller: Caller, configuration_id: str, patch: Wire) -> Wire:
@@ -109,6 +117,11 @@ class SplitNodeRegistration:
         self._happened()
         return found
 
+    async def _check_address(self, caller: Caller, node: Wire, now: datetime) -> None:
+        there = await self._nodes.at([address_of(node["nodeInfo"])], now)
+        if any(one.owner != caller.subject for one in there):
+            raise Forbidden("this node is registered by another owner", cause="SPLIT_NODE_IN_USE")
+
     def _check(self, node: Wire, now: datetime) -> None:
         wrong = [InvalidParam(param, reason) for param, reason in self._faults(node, now)]
         if wrong:
@@ -125,6 +138,9 @@ class SplitNodeRegistration:
                     self._check_uri(uri)
             except ValueError as error:
                 yield pointer, str(error)
+        runtime = node.get("aimle", {}).get("splitNodeUri", "")
+        if runtime and not f"{runtime.rstrip('/')}/".startswith(f"{address_of(node['nodeInfo'])}/"):
+            yield "/aimle/splitNodeUri", "is not at the URI of the node"
         model = node["sonRegCapability"]["modelInfo"]["modelId"]
         if model in RESERVED and model != ANY:
             yield "/sonRegCapability/modelInfo/modelId", "not an identifier of a model"

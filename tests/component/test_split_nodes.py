@@ -52,6 +52,18 @@ async def test_others_do_not_see_a_registration(world: SplitWorld) -> None:
     assert (await world.call("GET", location))[0] == 200
 
 
+async def test_an_address_is_its_owners(world: SplitWorld) -> None:
+    """Nobody else registers it, whether anew or by a change, until its registration has ended."""
+    _, location = await world.made(NODES, node(timeValidity=valid(0, 1)))
+    _, elsewhere = await world.made(NODES, node("http://127.0.0.1:9/elsewhere"), OTHER)
+    for method, path in (("POST", NODES), ("PUT", elsewhere)):
+        status, problem, _ = await world.call(method, path, node(model="other"), OTHER)
+        assert (status, problem["cause"]) == (403, "SPLIT_NODE_IN_USE")
+    assert (await world.call("PUT", location, node(timeValidity=valid(0, 1))))[0] == 200
+    world.clock.advance(3600)
+    await world.made(NODES, node(model="other"), OTHER)
+
+
 async def test_a_node_counts_from_its_start_to_its_end(world: SplitWorld, database: Database) -> None:
     """Its owner reads it before; it counts from its start on; at its end it is gone, though nobody cleaned up."""
     _, location = await world.made(NODES, node(timeValidity=valid(1, 2)))
@@ -81,6 +93,7 @@ async def test_a_node_that_registers_again(world: SplitWorld, database: Database
         ({"nodeInfo": {"uri": "ftp://node.example/"}}, "/nodeInfo/uri"),
         ({"nodeInfo": {"port": 1}}, "/nodeInfo/uri"),
         ({"aimle": {"splitNodeUri": "http://169.254.0.1/"}}, "/aimle/splitNodeUri"),
+        ({"aimle": {"splitNodeUri": f"{ADDRESS}-of-another"}}, "/aimle/splitNodeUri"),
         (node(model="") | {"nodeInfo": {"ipv4Addr": "192.0.2.1"}}, "/sonRegCapability/modelInfo/modelId"),
     ],
 )

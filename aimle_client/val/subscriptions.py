@@ -12,8 +12,8 @@ from aimle_client.answers import created_id, read
 from aimle_client.errors import AimleClientError
 from aimle_client.events import ModelsEvent, SelectionEvent
 from aimle_client.http import Connection
-from aimle_client.listener import Mailbox, NotificationListener
-from aimle_client.val.calls import Calls
+from aimle_client.listener import Mailbox
+from aimle_client.val.calls import ListeningCalls
 from aimle_client.val.values import Reporting, Wire, given
 from sbi.clock import to_wire
 from schemas.client_selection import ClientSelSub
@@ -117,10 +117,8 @@ class ModelSubscription(Subscription[ModelsEvent]):
         await self._patch({"modelSelCrit": criteria})
 
 
-class SubscriptionOperations(Calls):
+class SubscriptionOperations(ListeningCalls):
     """Operations that subscribe; each needs a listener."""
-
-    _listener: NotificationListener | None = None
 
     async def subscribe_selection(
         self,
@@ -170,12 +168,6 @@ class SubscriptionOperations(Calls):
         body = given(modelSelCrit=criteria)
         made = await self._subscribe(_MODELS, MLMdlRetSub(), body, mailbox, expires, reporting)
         return ModelSubscription(made, _MODELS, self._connection, mailbox, self._listening.close, reporting)
-
-    @property
-    def _listening(self) -> NotificationListener:
-        if self._listener is None:
-            raise RuntimeError("nobody listens for a subscription: give ValServer `listen`")
-        return self._listener
 
     async def _subscribe(
         self,

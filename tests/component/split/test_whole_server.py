@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from aimle_client.errors import NotFound
 from aimle_client.http import ClientCredentials
 from aimle_client.split.node import ProcessingNode
 from aimle_client.split.pipeline import SplitPipeline
@@ -261,3 +262,41 @@ async def test_what_this_server_does_not_run(world: World) -> None:
     elsewhere = world.request("edge", origin="http://elsewhere.example/")
     status, problem, _ = await world.call("POST", PIPELINES, elsewhere)
     assert (status, problem["invalidParams"][0]["param"]) == (400, "/splitOpRequirements/aimle/origin")
+
+
+async def test_a_val_server_uses_a_pipeline(world: World) -> None:
+    """What it sends through a pipeline has its results in order, although a node of it dies meanwhile."""
+    frames = [inputs(residual(), seed=number) for number in range(200)]
+    uris = [world.nodes[name].uri for name in NODES]
+    credentials = world.server.credentials["val-1"]
+    async with ValServer(world.server.url, credentials, listen=("127.0.0.1", 0)) as val:
+        pipeline = await val.create_pipeline("net", uris, objective="THROUGHPUT")
+        used = pipeline.profile["aimle"]["execution"]["parts"][0]["node"]
+        dying = next(one for one in world.nodes.values() if one.uri == used)
+        found = []
+        async with asyncio.timeout(60), pipeline.open() as stream:
+            async for result in stream.map(frames):
+                found.append(result)
+                if len(found) == 20:
+                    await dying.__aexit__(None, None, None)
+        assert used not in [part["node"] for part in pipeline.profile["aimle"]["execution"]["parts"]]
+        await pipeline.delete()
+    assert len(found) == len(frames)
+    for frame, result in zip(frames, found, strict=True):
+        np.testing.assert_allclose(result["scores"], run(residual(), frame)["scores"], rtol=0, atol=1e-5)
+
+
+async def test_a_val_server_finds_a_pipeline(world: World) -> None:
+    """One is made of the nodes that there are, and found again; where there are too few, it is told so."""
+    credentials = world.server.credentials["val-1"]
+    async with ValServer(world.server.url, credentials, listen=("127.0.0.1", 0)) as val:
+        pipeline = await val.find_pipeline("net", min_nodes=3)
+        assert (await val.find_pipeline("net", min_nodes=3)).id == pipeline.id
+        frame = inputs(residual())
+        async with asyncio.timeout(20), pipeline.open() as stream:
+            assert (await stream.infer(frame)).keys() == run(residual(), frame).keys()
+        with pytest.raises(NotFound):
+            await val.find_pipeline("net", min_nodes=4)
+    async with ValServer(world.server.url, credentials) as deaf:
+        with pytest.raises(RuntimeError, match="listen"):
+            await deaf.find_pipeline("net")

@@ -60,7 +60,11 @@ def cut(model: bytes | Path, points: Sequence[CutPoint]) -> list[bytes]:
 
 
 class CuttableModel:
-    """A model that is cut more than once, so it is read only once.
+    """A model that is cut more than once, so it is read only once; for a large one that takes seconds.
+
+    Attributes:
+        inputs, outputs: names of its tensors.
+        points: as of `cut_points`.
 
     Raises: as `cut_points`.
     """
@@ -74,13 +78,7 @@ class CuttableModel:
         self.inputs = tuple(value.name for value in graph.input if value.name not in stored)
         self.outputs = tuple(value.name for value in graph.output)
         self._extractor = self._onnx.utils.Extractor(self._model)
-
-    @cached_property
-    def points(self) -> tuple[CutPoint, ...]:
-        """As `cut_points`."""
-        if not _is_plain(self._model.graph):
-            return ()
-        return tuple(self._found())
+        self.points = tuple(self._found()) if _is_plain(graph) else ()
 
     @property
     def input_bytes(self) -> int:

@@ -1,33 +1,18 @@
 """Putting a plan to work: each part is stored, fetched by its node, and connected to the next one."""
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 from aimle_server.split.nodes import Fleet, LoadedStage, NodeError
 from aimle_server.split.planner import Plan, Stage
-from aimle_server.split.survey import Survey
+from aimle_server.split.survey import Part, Survey
+
+__all__ = ["Deployer", "Deployment", "Measurement", "Part", "RunningStage", "Store"]
 
 _log = logging.getLogger("aimle.split")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the model that a node is to fetch.
-
-    Attributes:
-        first_cut, last_cut: its borders; 0 are the model's inputs.
-        content: an ONNX model.
-        sha256: of the content, in hexadecimal.
-    """
-
-    first_cut: int
-    last_cut: int
-    content: bytes
-    sha256: str
 
 
 Store = Callable[[Part], Awaitable[str]]
@@ -112,21 +97,25 @@ class Deployer:
         Raises:
             NodeUnreachable: a node is gone, and noted as lost; NodeRefused.
         """
-        found = await asyncio.gather(*(self._load(stage) for stage in chosen.stages), return_exceptions=True)
-        stages = [one for one in found if isinstance(one, RunningStage)]
+        loaded: dict[Stage, RunningStage] = {}
+
+        async def load(stage: Stage) -> None:
+            loaded[stage] = await self._load(stage)
+
         try:
-            for failed in found:
-                if isinstance(failed, BaseException):
+            for failed in await asyncio.gather(*map(load, chosen.stages), return_exceptions=True):
+                if failed is not None:
                     raise failed
+            stages = tuple(loaded[stage] for stage in chosen.stages)
             for one, after in reversed(list(pairwise(stages))):
                 with self._fleet.noting(one.stage.node) as node:
                     await node.connect(one.loaded, after.loaded)
         except BaseException:
-            await self.retire(stages)
+            await self.retire(loaded.values())
             raise
-        return tuple(stages)
+        return stages
 
-    async def retire(self, stages: Sequence[RunningStage]) -> None:
+    async def retire(self, stages: Iterable[RunningStage]) -> None:
         """End stages where they can be reached; those of a dead node are gone with it."""
         present = self._fleet.present
         unloading = (
@@ -139,8 +128,7 @@ class Deployer:
     async def _load(self, stage: Stage) -> RunningStage:
         borders = (stage.first_cut, stage.last_cut)
         if borders not in self._stored:
-            content = await asyncio.to_thread(self._survey.part, *borders)
-            part = Part(*borders, content, hashlib.sha256(content).hexdigest())
+            part = await self._survey.part(*borders)
             self._stored[borders] = (await self._store(part), part.sha256)
         url, sha256 = self._stored[borders]
         with self._fleet.noting(stage.node) as node:

@@ -229,11 +229,14 @@ class PipelineRunner:
         self._numbers += 1
         before, self.deployment = self.deployment, Deployment(self._numbers, chosen, stages)
         self._observed = {}
-        if self._tell is not None:
-            await self._tell(self.deployment)
-        if before is not None:
-            await self._deployer.retire(before.stages)
-        return self.deployment
+        new = self.deployment
+        try:
+            if self._tell is not None:
+                await self._tell(new)
+        finally:
+            if before is not None:
+                await self._deployer.retire(before.stages)
+        return new
 
     async def _give_up(self) -> None:
         """Nothing works any more, until a look finds that something could."""

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, permutations
 
 from aimle_server.split.cutting import CutPoint, CuttableModel
@@ -17,25 +18,48 @@ Times = Mapping[str, Mapping[tuple[int, int], float]]
 """Seconds by node and part."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of the model that a node is to fetch.
+
+    Attributes:
+        first_cut, last_cut: its borders; 0 are the model's inputs.
+        content: an ONNX model.
+        sha256: of the content, in hexadecimal.
+    """
+
+    first_cut: int
+    last_cut: int
+    content: bytes
+    sha256: str
+
+
 class Profiles:
     """Seconds of one frame, by node, part and samples; one for all pipelines of a server."""
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, str, int], float | None] = {}
 
-    async def of(self, node: NodeClient, part: bytes, batch: int) -> float | None:
-        """Measured if need be; None: the node cannot run this part.
+    def knows(self, node: NodeClient, sha256: str, batch: int) -> bool:
+        """Whether the part with this digest was measured."""
+        return (node.uri, sha256, batch) in self._seconds
+
+    def get(self, node: NodeClient, sha256: str, batch: int) -> float | None:
+        """What was measured; None: the node cannot run this part, or it was not measured."""
+        return self._seconds.get((node.uri, sha256, batch))
+
+    async def measure(self, node: NodeClient, part: Part, batch: int) -> float | None:
+        """Measured now; None: the node cannot run this part.
 
         Raises:
             NodeUnreachable: it does not answer.
         """
-        key = (node.uri, hashlib.sha256(part).hexdigest(), batch)
-        if key not in self._seconds:
-            try:
-                self._seconds[key] = await node.profile(part, batch)
-            except NodeRefused:
-                self._seconds[key] = None
-        return self._seconds[key]
+        try:
+            seconds: float | None = await node.profile(part.content, batch)
+        except NodeRefused:
+            seconds = None
+        self._seconds[node.uri, part.sha256, batch] = seconds
+        return seconds
 
     def forget(self, node: NodeClient) -> None:
         """This node has become faster or slower: all of its parts are measured again."""
@@ -61,19 +85,23 @@ class Survey:
         self._batch = batch
         self._origin = origin
         self._links: dict[tuple[str, str], Link] = {}
-        self._parts: dict[tuple[int, int], bytes] = {}
+        self._digests: dict[tuple[int, int], str] = {}
 
     @property
     def end(self) -> int:
         """The number of the last border, the model's results."""
         return len(self.cuts) + 1
 
-    def part(self, first: int, last: int) -> bytes:
-        """The part of the model between two borders."""
-        if (first, last) not in self._parts:
-            borders = [None, *self.cuts, None]
-            self._parts[first, last] = self.model.part(borders[first], borders[last])
-        return self._parts[first, last]
+    async def part(self, first: int, last: int) -> Part:
+        """The part of the model between two borders; it is cut anew each time, many would need much memory."""
+        part = await asyncio.to_thread(self._cut, first, last)
+        self._digests[first, last] = part.sha256
+        return part
+
+    def _cut(self, first: int, last: int) -> Part:
+        borders = [None, *self.cuts, None]
+        content = self.model.part(borders[first], borders[last])
+        return Part(first, last, content, hashlib.sha256(content).hexdigest())
 
     async def problem(self, nodes: Mapping[str, NodeClient]) -> Problem:
         """What a plan is made from; nodes that do not answer are left out."""
@@ -110,13 +138,15 @@ class Survey:
 
     async def _speed_changed(self, node: NodeClient, margin: float) -> bool:
         """Whether a node runs the whole model faster or slower than it did."""
-        whole = self.part(0, self.end)
-        try:
-            before = await self._profiles.of(node, whole, self._batch)
-            now = None if before is None else await node.profile(whole, self._batch)
-        except (NodeUnreachable, NodeRefused):
+        whole = await self.part(0, self.end)
+        before = self._profiles.get(node, whole.sha256, self._batch)
+        if before is None:
             return False
-        if before is None or now is None or not differs(now, before, margin):
+        try:
+            now = await self._profiles.measure(node, whole, self._batch)
+        except NodeUnreachable:
+            return False
+        if now is None or not differs(now, before, margin):
             return False
         self._profiles.forget(node)
         return True
@@ -134,13 +164,21 @@ class Survey:
         times = {}
         try:
             for first, last in combinations(range(self.end + 1), 2):
-                part = await asyncio.to_thread(self.part, first, last)
-                seconds = await self._profiles.of(node, part, self._batch)
+                seconds = await self._seconds(node, first, last)
                 if seconds is not None:
                     times[first, last] = seconds
         except NodeUnreachable:
             return None
         return times
+
+    async def _seconds(self, node: NodeClient, first: int, last: int) -> float | None:
+        part = None
+        if (first, last) not in self._digests:
+            part = await self.part(first, last)
+        digest = self._digests[first, last]
+        if self._profiles.knows(node, digest, self._batch):
+            return self._profiles.get(node, digest, self._batch)
+        return await self._profiles.measure(node, part or await self.part(first, last), self._batch)
 
     async def _measure_links(self, nodes: Mapping[str, NodeClient]) -> None:
         """One after another: two at once would share what is measured."""

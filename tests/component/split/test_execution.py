@@ -187,7 +187,7 @@ async def test_a_link_that_changes(site: Site, files: Files) -> None:
 async def test_a_node_that_becomes_slow(site: Site, files: Files) -> None:
     """A stage that takes longer than it did has its node measured again, and the work goes elsewhere."""
     site.link(1000 * MEGA)
-    site.ue.slowdown = 20.0
+    site.ue.slowdown = 100.0
     whole, told = narrowing(), Told()
     async with a_runner(site.uris, whole, Aim(batch=32, origin="ue"), files, told) as runner:
         first = await runner.start()
@@ -197,7 +197,7 @@ async def test_a_node_that_becomes_slow(site: Site, files: Files) -> None:
             await all_of(pipeline, [inputs(whole, 32)] * 20)
             await runner.look()
             assert len(told.deployments) == 1
-            site.edge.slowdown = 100.0
+            site.edge.slowdown = 500.0
             await all_of(pipeline, [inputs(whole, 32)] * 24)
             await runner.look()
         assert [stage.node for stage in runner.deployment.plan.stages] == ["ue"]

@@ -1,5 +1,6 @@
 """Who may do what at a node, and how it is registered."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from aimle_client.apis.split_node import API
 from aimle_client.http import ClientCredentials
 from aimle_client.split.node import ProcessingNode
 from aimle_client.split.pipeline import SplitPipeline
@@ -118,6 +120,22 @@ async def test_control_needs_a_token_and_data_the_address() -> None:
             assert await answer.json() == {"stages": []}
         async with SplitPipeline(stage["inputUri"], stage["resultsUri"]) as pipeline:
             assert len(await all_of(pipeline, [inputs(chain())])) == 1
+
+
+async def test_what_needs_a_token_says_so() -> None:
+    """Each operation that is no data path answers 401 without a token, and whatever is refused is a ProblemDetails."""
+    async with (
+        mini_server(Clock()) as mini,
+        aiohttp.ClientSession() as session,
+        ProcessingNode(mini.url, credentials=CREDENTIALS) as node,
+    ):
+        for operation in API.operations:
+            path = re.sub(r"{\w+(:[^}]*)?}", "0", operation.path)
+            async with session.request(operation.method, f"{node.uri}{BASE}{path}") as answer:
+                assert answer.status == 401 if not operation.capability else answer.status in (400, 404)
+                assert answer.content_type == "application/problem+json"
+            async with session.request("PATCH", f"{node.uri}{BASE}{path}") as answer:
+                assert (answer.status, answer.content_type) == (405, "application/problem+json")
 
 
 async def test_a_node_registers_renews_and_leaves() -> None:

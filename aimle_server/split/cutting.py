@@ -135,7 +135,10 @@ class CuttableModel:
         dimensions = [self._length(dimension) for dimension in tensor.shape.dim]
         if None in dimensions:
             return None
-        itemsize: int = self._onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        dtype = self._onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        if dtype.hasobject:  # texts
+            return None
+        itemsize: int = dtype.itemsize
         return itemsize * math.prod(length or 0 for length in dimensions)
 
     def _type(self, name: str, batch: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@
     │   ├── Forbidden       403: a valid token that does not allow this, or no token for this scope
     │   ├── NotFound        404, 410: no such resource, or not this client's
     │   └── Conflict        409: the resource's state does not allow this now
+    ├── NothingToTransfer   there is no task under way here that could be another client's
     ├── TransferFailed      model bytes could not be moved
     │   └── CorruptTransfer they arrived and are not what was sent
     └── InferenceFailed     a node of a pipeline refused the inputs
@@ -85,6 +86,10 @@ class NotFound(RequestRefused):
 
 class Conflict(RequestRefused):
     """409: the resource's present state does not allow the request."""
+
+
+class NothingToTransfer(AimleClientError):
+    """No training is under way here that can be moved to another client (any more)."""
 
 
 class TransferFailed(AimleClientError):

@@ -1,6 +1,6 @@
 """News as the VAL server gets them (TS 23.482).
 
-Of a training (8.3.3.3), a selection (8.13.3.4), models (8.2), pipelines (8.14).
+Of trainings (8.3.3.3), selections (8.13), models (8.2), FL (8.5), pipelines (8.14).
 """
 
 from collections.abc import Mapping
@@ -187,6 +187,70 @@ class PipelineEvent:
         """The event of a valid notification."""
         info = body["splitOpPipelineInfo"]
         return cls(info.get("subEventId"), info["splitOpProfile"])
+
+
+@dataclass(frozen=True)
+class FLNews:
+    """What has happened to an FL member, or how it stands in a report (EvtContent).
+
+    Attributes:
+        member: `flMbrId`; None: it is about all of the type, as news of a model is.
+        type: FL_CLIENT or FL_SERVER, if the server says so.
+        entering: it is available from now on; False: it is not any more; None: that has not changed.
+        capability: its ClientCapability, if it is another one now.
+        until: `flMbrTimeAvail`, until when it is available as far as is known.
+        area: `areaOfInterest`, the LocationArea where it says it is.
+        load: in per cent, if the server measures it.
+        model, accuracy: a model, and its accuracy in per cent.
+    """
+
+    member: str | None
+    type: str | None = None
+    entering: bool | None = None
+    capability: Mapping[str, Any] | None = None
+    until: datetime | None = None
+    area: Mapping[str, Any] | None = None
+    load: int | None = None
+    model: str | None = None
+    accuracy: float | None = None
+
+    @classmethod
+    def from_wire(cls, content: Mapping[str, Any]) -> Self:
+        """Of an EvtContent."""
+        details, moved = content.get("aimle", {}), content.get("flMbrEnterLeave")
+        available = content.get("flMbrTimeAvail")
+        return cls(
+            member=content["flMbrInfo"].get("flMbrId"),
+            type=content["flMbrInfo"].get("flMbrType"),
+            entering=None if moved is None else moved == "ENTERING",
+            capability=content.get("flMbrCapabilityUpdated"),
+            until=from_wire(available["stopTime"]) if available else None,
+            area=content.get("areaOfInterest"),
+            load=details.get("load"),
+            model=details.get("mlModelId"),
+            accuracy=details.get("accuracy"),
+        )
+
+
+@dataclass(frozen=True)
+class FLEvent:
+    """News of a subscription to FL events (FlEvtsNotif).
+
+    Attributes:
+        name: `evtId`; our server's are FL_MEMBER_AVAILABILITY, FL_MODEL_INFORMATION and FL_MEMBER_LOAD.
+        at: `evtTime`, in UTC.
+        news: of each member that it is about.
+    """
+
+    name: str
+    at: datetime
+    news: tuple[FLNews, ...]
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """The event of a valid notification."""
+        news = tuple(FLNews.from_wire(content) for content in body["evtContentList"])
+        return cls(body["evtId"], from_wire(body["evtTime"]), news)
 
 
 def _standard_state(body: Mapping[str, Any]) -> str | None:

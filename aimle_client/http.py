@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
+from yarl import URL
 
 from aimle_client.addresses import api_root
 from aimle_client.errors import (
@@ -147,6 +148,14 @@ class Connection:
         Raises: as `request`.
         """
         await self._send(_Request(hdrs.METH_POST, url, None, True, _dump(body), None, JSON))
+
+    async def ask_peer(self, url: str, body: Any) -> Answer:
+        """POST to an API of another AIMLE client, with a token for it.
+
+        Raises: as `request`.
+        """
+        scope = URL(url).parts[-3]
+        return await self._send(_Request(hdrs.METH_POST, url, scope, False, _dump(body), None, JSON))
 
     async def authorization(self, scope: str) -> dict[str, str]:
         """The Authorization header for a transfer under this API's base path; empty without credentials."""

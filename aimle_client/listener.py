@@ -1,7 +1,7 @@
 """Where a VAL server is told of what it asked for: a small HTTP server inside the application.
 
-Each training (TS 23.482 8.3.3.3) and each subscription (8.2, 8.13) gets an address of its own that nobody guesses; it
-goes out as the `notifUri` of the request and is all the permission that a notification needs. The AIMLE server
+Each training (TS 23.482 8.3.3.3) and each subscription (8.2, 8.5, 8.13) gets an address of its own that nobody guesses;
+it goes out as the `notifUri` of the request and is all the permission that a notification needs. The AIMLE server
 delivers in order and at least once: the same notification twice in a row is one notification whose answer was lost,
 and is dropped, except of models, which can change twice. An application that does not keep up gets no more: the
 AIMLE server is told to come again.
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from aimle_client.addresses import api_root
 from aimle_client.events import (
+    FLEvent,
     ModelsEvent,
     PipelineEvent,
     PipelineNotification,
@@ -31,6 +32,7 @@ from sbi.errors import NotFound, Unavailable
 from sbi.mount import PUBLIC_URL, mount
 from sbi.problems import problem_middleware
 from schemas.client_selection import ClientSelNotif
+from schemas.fl_events import FlEvtsNotif
 from schemas.model_retrieval import MlMdlRetNotif
 
 Event = TypeVar("Event")
@@ -147,6 +149,10 @@ class NotificationListener:
         """The same for a pipeline."""
         return self._open("pipelines", PipelineEvent.from_wire, lambda _: False)
 
+    def open_fl_events(self) -> Mailbox[FLEvent]:
+        """The same for a subscription to FL events."""
+        return self._open("fl-events", FLEvent.from_wire, lambda _: False)
+
     def _open(
         self,
         what: str,
@@ -248,6 +254,15 @@ API = Api(
             body=PipelineNotification(),
             capability=True,
             summary="News of a pipeline: SplitOpEventNotif.",
+        ),
+        Operation(
+            "POST",
+            "/fl-events/{key}",
+            "NotifyFLEvents",
+            receive,
+            body=FlEvtsNotif(),
+            capability=True,
+            summary="News of FL members: FlEvtsNotif.",
         ),
     ),
 )

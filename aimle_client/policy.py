@@ -7,7 +7,13 @@ from sbi.errors import InvalidRequest
 
 
 class Policy(Protocol):
-    """An application's say; both methods get the AimlecParticipationReq in wire shape."""
+    """An application's say; both methods get the AimlecParticipationReq in wire shape.
+
+    Two more methods are optional (TS 23.482 8.6). `async take_over(request) -> bool`: whether to go on with a task of
+    another client, by the request in wire shape; without the method no such task is taken. `async hand_over(task) ->
+    str`: asked every second while a training is under way that can be moved, with its runtime.task.Task; a text is the
+    reason for which the task is to be handed over now, an empty one means that it stays.
+    """
 
     async def join(self, request: dict[str, Any]) -> bool:
         """Whether to join the client set."""
@@ -41,6 +47,10 @@ class DefaultPolicy:
     async def depart(self, request: dict[str, Any]) -> bool:
         """Always yes."""
         return True
+
+    async def take_over(self, request: dict[str, Any]) -> bool:
+        """Yes unless paused: whoever asks has been told which service and data sets there are."""
+        return not self.paused
 
 
 class Participation:

@@ -22,6 +22,7 @@ from sbi.body import AS_SENT
 from sbi.clock import Clock
 
 if TYPE_CHECKING:
+    from aimle_server.procedures.external import External
     from aimle_server.settings import Settings
 
 
@@ -40,7 +41,11 @@ class RunningServer:
 
 @asynccontextmanager
 async def running_server(
-    settings: Mapping[str, Any] | None = None, *, clients: Iterable[str] = (), clock: Clock | None = None
+    settings: Mapping[str, Any] | None = None,
+    *,
+    clients: Iterable[str] = (),
+    clock: Clock | None = None,
+    external: "External | None" = None,
 ) -> AsyncIterator[RunningServer]:
     """A server for the time of the block.
 
@@ -49,6 +54,7 @@ async def running_server(
         clients: OAuth 2.0 clients to make, each for all scopes. With some, the server asks for tokens; without,
             every request is taken.
         clock: tells the server's time; a test may pass one that it moves.
+        external: the systems that the server asks where clients are; without them it knows what clients state.
 
     Raises:
         SettingsError: a setting has no such value; TypeError: there is no such setting.
@@ -65,19 +71,19 @@ async def running_server(
             "outbox.backoff": 0.1,
             "outbox.backoff_max": 1.0,
         }
-        async with _serving(_settings(defaults, settings or {}), listener, clock) as built:
+        async with _serving(_settings(defaults, settings or {}), listener, clock, external) as built:
             credentials = await _make_clients(built, names)
             yield RunningServer(built.api_root, credentials)
 
 
 @asynccontextmanager
 async def _serving(
-    settings: "Settings", listener: socket.socket, clock: Clock | None
+    settings: "Settings", listener: socket.socket, clock: Clock | None, external: "External | None"
 ) -> AsyncIterator["Settings"]:
     from aimle_server.app import build_app
 
     runner = web.AppRunner(
-        await build_app(settings, clock),
+        await build_app(settings, clock, external),
         access_log=None,
         shutdown_timeout=settings.server.shutdown_timeout,
         **AS_SENT,
@@ -104,11 +110,11 @@ async def _make_clients(settings: "Settings", names: Iterable[str]) -> dict[str,
     """Clients of the built-in issuer, for every scope that there is."""
     if not names:
         return {}
-    from aimle_server.apis import SERVED_APIS
+    from aimle_server.apis import ALL_APIS
     from aimle_server.token_command import open_database
     from ml_repository.oauth_clients import OAuthClients
 
-    scopes = [api.scope for api in SERVED_APIS]
+    scopes = [api.scope for api in ALL_APIS]
     async with open_database(settings) as database:
         stored = OAuthClients(database)
         return {name: ClientCredentials(name, await stored.add(name, scopes)) for name in names}

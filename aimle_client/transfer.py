@@ -4,8 +4,9 @@ The addresses of a round are their own permission, so no token travels there.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import hdrs
@@ -22,12 +23,28 @@ MAX_BYTES = 2 * 2**30
 
 _DIGESTS = {WANT_REPR_DIGEST: f"{CRC32C}=10, {SHA256}=1"}
 
-_AGGREGATION = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?aggregation"?')
-"""The link (RFC 8288) from a global model to where the updates made from it go."""
+_LINK = re.compile(r'<([^>]*)>\s*;[^,]*?\brel="?([\w-]+)"?')
+"""A link (RFC 8288) from a global model to what goes with it."""
+
+AGGREGATION, STATE, RESUME = "aggregation", "intermediate-state", "resume"
+"""To where updates go, to where the state of the training can be left, and to one that is to be gone on with."""
 
 
-async def fetch(session: aiohttp.ClientSession, url: str, clock: Clock) -> tuple[bytearray, str | None]:
-    """A global model's file, and where its update goes, None if the server does not say that here.
+@dataclass(frozen=True)
+class Fetched:
+    """A file that has come.
+
+    Attributes:
+        content: its bytes.
+        links: addresses of what goes with it, by relation.
+    """
+
+    content: bytearray
+    links: Mapping[str, str]
+
+
+async def fetch(session: aiohttp.ClientSession, url: str, clock: Clock) -> Fetched:
+    """A global model, or the state of a training.
 
     Raises:
         RequestRefused: the server does not give it.
@@ -37,8 +54,8 @@ async def fetch(session: aiohttp.ClientSession, url: str, clock: Clock) -> tuple
         arrived = await transfer.download_buffer(
             session, url, headers=_DIGESTS, max_bytes=MAX_BYTES, clock=clock
         )
-    link = _AGGREGATION.search(arrived.headers.get(hdrs.LINK, ""))
-    return arrived.content, str(URL(url).join(URL(link[1]))) if link else None
+    found = _LINK.findall(arrived.headers.get(hdrs.LINK, ""))
+    return Fetched(arrived.content, {rel: str(URL(url).join(URL(link))) for link, rel in found})
 
 
 async def fetch_with_token(connection: Connection, url: str, clock: Clock) -> bytes:

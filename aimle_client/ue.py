@@ -1,4 +1,4 @@
-"""An AIMLE client on a UE: serves the aimlec-* APIs, trains on local data (TS 23.482 8.7, 8.10, 8.12, 8.20).
+"""An AIMLE client on a UE: serves the aimlec-* APIs, trains on local data (TS 23.482 8.6, 8.7, 8.10, 8.12, 8.20).
 
     client = AimleClient(
         "ue-7",
@@ -21,10 +21,11 @@ import ipaddress
 import logging
 import secrets
 import ssl
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,23 +36,29 @@ from aimle_client.apis import APIS
 from aimle_client.apis.hfl_training import SUBSCRIPTIONS
 from aimle_client.apis.participation import PARTICIPATION
 from aimle_client.apis.service_operations import SERVICE_OPERATIONS
+from aimle_client.apis.task_transfer import STATE_SPOOL, TAKEOVERS
 from aimle_client.channel import Channel
 from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
 from aimle_client.policy import DefaultPolicy, Participation, Policy
+from aimle_client.runtime.giving import Giving, Transferred
+from aimle_client.runtime.keeping import Keeping
 from aimle_client.runtime.operations import Operation, ServiceOperations
 from aimle_client.runtime.profile import DatasetOffer, registration_document
 from aimle_client.runtime.registration import Registration
 from aimle_client.runtime.report import Outcome, RoundReport
 from aimle_client.runtime.rounds import Rounds
 from aimle_client.runtime.subscriptions import Subscriptions
+from aimle_client.runtime.takeover import Takeovers
 from aimle_client.tokens import TokenProvider
 from aimle_client.trainers.base import Trainer
+from aimle_client.transfer import MAX_BYTES
 from sbi.auth import Authenticator, OpenAccess
 from sbi.body import AS_SENT
 from sbi.clock import Clock
 from sbi.keys import UrlKeys
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.problems import problem_middleware
+from sbi.spool import Spool
 from sbi.tokens import TokenAuthenticator
 
 __all__ = [
@@ -64,6 +71,7 @@ __all__ = [
     "Policy",
     "RoundReport",
     "Status",
+    "Transferred",
     "Trust",
 ]
 
@@ -135,6 +143,8 @@ class AimleClient:
         ca_file: PEM file of the CAs whose certificates are taken from the server, and no others; None: those
             that the system trusts, or that the environment variable SSL_CERT_FILE names when Python starts.
         retry: patience with the server.
+        deposit_every: seconds between two copies of a training's state that are left at the server, from which another
+            client can go on should this one disappear; None: none are left. Needs a resumable trainer.
 
     Raises:
         TypeError: `services` is one text, or a trainer has no `fit` or `evaluate`.
@@ -162,6 +172,7 @@ class AimleClient:
         tls: ssl.SSLContext | None = None,
         ca_file: Path | None = None,
         retry: RetryPolicy | None = None,
+        deposit_every: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         if websocket and (public_url or tls):
@@ -187,6 +198,7 @@ class AimleClient:
         self._tls = tls
         self._trusted = trusting(ca_file)
         self._retry = retry
+        self._deposit_every = deposit_every
         self._clock = clock or Clock()
         self._participation = Participation(self.policy)
         self._operations = ServiceOperations()
@@ -212,6 +224,35 @@ class AimleClient:
             tuple(operation.id for operation in self._operations),
             tuple(subscription.id for subscription in subscriptions),
             any(subscription.busy for subscription in subscriptions),
+        )
+
+    async def transfer(
+        self,
+        dataset: str | None = None,
+        *,
+        target: str | None = None,
+        direct: bool = True,
+        validity: timedelta | None = None,
+        reason: str = "",
+    ) -> Transferred:
+        """Have another client go on with the training that is under way here (TS 23.482 8.6).
+
+        When this returns, the other client has the task, and its report counts in this one's place. When it raises,
+        the training goes on here where it stood: the task is still this client's. Only where the server does not
+        answer any more it may be the other one's; then this one's report is refused as late.
+
+        Args:
+            dataset: of the training; None: the only one that is under way.
+            target: the client to take it over; None: whom the server finds.
+            direct: whether to bring the state to the target itself where that is possible; else by the server.
+            validity: how long the request is valid; None: as long as the server says.
+            reason: for the training's history.
+
+        Raises:
+            NothingToTransfer: no training is under way that can be moved. AimleClientError: it did not work.
+        """
+        return await self._keeping.give(
+            dataset, target=target, direct=direct, validity=validity, reason=reason
         )
 
     async def run_forever(self) -> None:
@@ -243,13 +284,23 @@ class AimleClient:
     async def _serve(self, stack: AsyncExitStack, connection: Connection) -> None:
         """Open the aimlec-* APIs; on the way out rounds end before the port closes."""
         trainers = {name: offer.trainer for name, offer in self._datasets.items()}
-        rounds = Rounds(connection, trainers, self._clock, self._round_listeners)
+        takeovers = Takeovers(self.policy, trainers, self._clock)
+        giving = Giving(connection, self.client_id, self._clock)
+        self._keeping = Keeping(connection, giving, self.policy, self._clock, self._deposit_every)
+        rounds = Rounds(
+            connection, trainers, self._clock, self._round_listeners, takeovers, self._keeping.watch
+        )
+        self._keeping.tasks = rounds.tasks
         stack.callback(rounds.close)
         channel = Channel(connection) if self._websocket else None
         if channel:
             await channel.open()
             self._uri = channel.url
-        runner = web.AppRunner(self._application(connection, rounds), shutdown_timeout=5, **AS_SENT)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aimle-client-"))
+        app = self._application(connection, rounds)
+        app[TAKEOVERS] = takeovers
+        app[STATE_SPOOL] = Spool(Path(folder) / "states", MAX_BYTES)
+        runner = web.AppRunner(app, shutdown_timeout=5, **AS_SENT)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.TCPSite(runner, *self._listen, ssl_context=self._tls).start()
@@ -262,7 +313,7 @@ class AimleClient:
 
     def _application(self, connection: Connection, rounds: Rounds) -> web.Application:
         self._subscriptions = Subscriptions(
-            self._datasets, self._operations, rounds.run, lambda: secrets.token_urlsafe(16)
+            self._datasets, self._operations, rounds.run, self._clock, lambda: secrets.token_urlsafe(16)
         )
         app = web.Application(middlewares=[problem_middleware])
         app[AUTHENTICATOR] = self._authenticator(connection)

@@ -22,30 +22,40 @@ from aimle_server.consumers.aimle_clients import AimleClients
 from aimle_server.consumers.peers import Peers, open_peer_session
 from aimle_server.health import add_health
 from aimle_server.hfl.asking import RoundAsker
+from aimle_server.hfl.candidates import Candidates
 from aimle_server.hfl.driver import Tools
 from aimle_server.hfl.engine import Engine
+from aimle_server.hfl.handing_over import HandingOver
+from aimle_server.hfl.load import LoadMeter
+from aimle_server.hfl.load_writer import LoadWriter
 from aimle_server.hfl.members import MemberSelection
 from aimle_server.hfl.reports import Reports
 from aimle_server.hfl.results import Results
 from aimle_server.hfl.round_files import RoundFiles
+from aimle_server.hfl.task_mover import TaskMover
 from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
 from aimle_server.pipelines.operation import SplitOperation
 from aimle_server.presence import Presence, needs_database
-from aimle_server.procedures import retrieval_subscriptions, selection_subscriptions
+from aimle_server.procedures import fl_event_subscriptions, retrieval_subscriptions, selection_subscriptions
 from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
 from aimle_server.procedures.client_registration import ClientRegistration, Lifetimes
 from aimle_server.procedures.client_selection import ClientSelection, wanted_by_criteria
 from aimle_server.procedures.external import External
+from aimle_server.procedures.fl_event_subscriptions import FLEventsWatch
+from aimle_server.procedures.fl_members import FLMemberView
+from aimle_server.procedures.kept_selection import Selector
 from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.retrieval_subscriptions import RetrievalWatch
 from aimle_server.procedures.selection_subscriptions import SelectionWatch
 from aimle_server.procedures.service_operations import ServiceOperations
-from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement
+from aimle_server.procedures.subscriptions import Kind, SubscriptionManagement, until_stop_time
+from aimle_server.procedures.task_targets import TaskTargets
+from aimle_server.procedures.task_transfer import TaskTransferAssistance
 from aimle_server.procedures.training_status import TrainingStatusReader
 from aimle_server.services import SERVICES, Services
 from aimle_server.settings import Settings
@@ -68,6 +78,7 @@ from sbi.outbound import Outbound, TargetPolicy
 from sbi.problems import problems
 from sbi.spool import Spool
 from schemas.client_selection import ClientSelSub
+from schemas.fl_events import FlEvtsSub
 from schemas.model_retrieval import MLMdlRetSub
 
 
@@ -134,6 +145,11 @@ class _Server:
             outbound,
             settings.server.max_model_bytes,
         )
+        self.meter = LoadMeter(clock.monotonic)
+        self.targets = self._task_targets()
+        self.mover = TaskMover(
+            repository.registrations, repository.task_transfers, self.targets, clock, _new_id
+        )
         self.engine = Engine(self._tools(), settings.hfl.lease)
         self.client_discovery = ClientDiscovery(repository.registrations, clock, external)
         self.retrieval = ModelRetrieval(self.discovery, self._registration_of)
@@ -152,9 +168,12 @@ class _Server:
             settings.api_root,
             self._split_happened,
         )
+        self.fl_events = self._fl_events()
         self.watch = self._watch()
+        self.load_writer = LoadWriter(self.meter, repository.loads, repository.subscriptions.exist, clock)
         self.model_spool, self.update_spool = self._spool("models", SHA256), self._spool("updates")
-        spools = [self.model_spool, self.update_spool]
+        self.state_spool = self._spool("states", SHA256)
+        spools = [self.model_spool, self.update_spool, self.state_spool]
         self.janitor = Janitor(repository, spools, self.files.folders, clock, settings.hfl.lease)
 
     @classmethod
@@ -184,7 +203,9 @@ class _Server:
         )
         app[PUBLIC_URL] = self.settings.server.public_url
         app[AUTHENTICATOR] = self.access.authenticator
-        app[FL_MEMBERS] = FLMemberRegistration(self.repository.fl_members, self.clock, _new_id)
+        app[FL_MEMBERS] = FLMemberRegistration(
+            self.repository.fl_members, self.clock, _new_id, self.watch.happened
+        )
         app[MODEL_MANAGEMENT] = ModelManagement(self.repository.storages, **self._names())
         app[MODEL_DISCOVERY] = self.discovery
         app[MODEL_ARTIFACTS] = self.artifacts
@@ -203,10 +224,18 @@ class _Server:
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
         """What runs while the application serves."""
-        for part in (self.dispatcher, self.engine, self.watch, self.split.driver, self.janitor):
+        parts = (
+            self.dispatcher,
+            self.engine,
+            self.load_writer,
+            self.watch,
+            self.split.driver,
+            self.janitor,
+        )
+        for part in parts:
             await part.start()
         yield
-        for part in (self.janitor, self.split.driver, self.watch, self.engine, self.dispatcher):
+        for part in reversed(parts):
             await part.stop()
 
     async def _hand_over(self, _app: web.Application) -> None:
@@ -217,6 +246,7 @@ class _Server:
     def _services(self) -> Services:
         registrations, client_sets = self.repository.registrations, self.repository.client_sets
         discovery = self.client_discovery
+        reports = Reports(self.engine, self.files, registrations, self.meter)
         training = ModelTraining(
             self.repository.models,
             self.discovery,
@@ -250,6 +280,7 @@ class _Server:
             selection_subscriptions=self._subscriptions(self.selections),
             retrieval=self.retrieval,
             retrieval_subscriptions=self._subscriptions(self.retrievals),
+            fl_event_subscriptions=self._subscriptions(self.fl_events),
             training=training,
             update=ModelUpdate(
                 self.repository.models,
@@ -277,8 +308,27 @@ class _Server:
             split_subscriptions=self._subscriptions(self.split.events),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
-            reports=Reports(self.engine, self.files, registrations),
+            reports=reports,
             update_spool=self.update_spool,
+            task_transfer=TaskTransferAssistance(
+                registrations,
+                self.repository.trainings,
+                self.repository.task_transfers,
+                self.targets,
+                self.clock,
+                _new_id,
+            ),
+            handing_over=HandingOver(
+                self.engine,
+                reports,
+                self.repository.artifacts,
+                registrations,
+                self.repository.task_transfers,
+                self.mover,
+                self.clock,
+            ),
+            artifacts=self.repository.artifacts,
+            state_spool=self.state_spool,
             peers=Peers(self.repository.trainings, self.peer_session, self.settings.peer_url),
             channels=ChannelManagement(
                 self.repository.channels, self.clock, _new_id, _channels_base(self.settings)
@@ -291,38 +341,67 @@ class _Server:
         self.dispatcher.wake()
         self.watch.happened()
 
+    def _selector(self, timeout: float, patience: float) -> Selector:
+        registrations = self.repository.registrations
+        return Selector(registrations, self.clients, self.external, timeout=timeout, patience=patience)
+
     def _tools(self) -> Tools:
+        patience = self.settings.hfl.participation_timeout
         return Tools(
             holder=Holder(self.repository.database.process, self.settings.peer_url),
             clock=self.clock,
             trainings=self.repository.trainings,
             dispatcher=self.dispatcher,
             members=MemberSelection(
-                self.repository.registrations,
+                Candidates(self.repository.registrations, self.external, self.clock),
+                self.repository.subscriptions,
+                self._selector(3 * patience, patience),
                 self.clients,
-                self.external,
                 self.clock,
                 _new_id,
                 server_id=self.settings.server.id,
-                patience=self.settings.hfl.participation_timeout,
                 join_timeout=self.settings.hfl.join_timeout,
             ),
             asker=RoundAsker(self.clients, self.settings.server.id, self.settings.api_root + HFL_PATH),
             files=self.files,
             results=Results(self.files, self.artifacts, self.repository.registrations),
+            meter=self.meter,
+            mover=self.mover,
         )
 
     def _selections(self) -> Kind:
+        timeout = self.settings.hfl.participation_timeout
         watch = SelectionWatch(
             self.client_discovery,
+            self._selector(timeout, timeout / 2),
+            self.clients,
+            self.external,
+            self.clock,
+        )
+        return Kind(
+            selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
+        )
+
+    def _fl_events(self) -> Kind:
+        stores = self.repository
+        view = FLMemberView(stores.fl_members, stores.registrations)
+        return Kind(
+            fl_event_subscriptions.KIND,
+            FlEvtsSub(),
+            FLEventsWatch(view, self.retrieval, stores.loads, self.clock).look,
+            check=fl_event_subscriptions.check,
+            validity=until_stop_time,
+            unsupported=frozenset({"energyReqs"}),
+        )
+
+    def _task_targets(self) -> TaskTargets:
+        return TaskTargets(
             self.repository.registrations,
             self.clients,
             self.external,
             self.clock,
+            self.settings.server.id,
             self.settings.hfl.participation_timeout,
-        )
-        return Kind(
-            selection_subscriptions.KIND, ClientSelSub(), watch.look, watch.end, check=wanted_by_criteria
         )
 
     def _subscriptions(self, kind: Kind) -> SubscriptionManagement:
@@ -339,6 +418,7 @@ class _Server:
         stores = self.repository
         sources = {
             "registrations": stores.registrations.events,
+            "fl_members": stores.fl_members.events,
             "models": stores.models.events,
             "split_nodes": stores.split_nodes.events,
             "split_pipelines": stores.split_pipelines.events,
@@ -349,10 +429,11 @@ class _Server:
                 Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
                 for name, events in sources.items()
             ],
-            [self.selections, self.retrievals, self.split.events, self.split.own],
+            [self.selections, self.retrievals, self.fl_events, self.split.events, self.split.own],
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),
+            self.engine.look,
         )
 
     def _dispatcher(self) -> Dispatcher:

@@ -75,10 +75,10 @@ def _demo(args: argparse.Namespace) -> int:
             from aimle_server.demo import split
 
             return split.main()
-        from aimle_server import demo
+        from aimle_server.demo import story, transfer
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: install what it needs (pip install 'aimle[{extras}]')", 1)
-    return demo.main(websocket=args.websocket)
+    return transfer.main() if args.transfer else story.main(websocket=args.websocket)
 
 
 def _check_installed(*packages: str) -> None:
@@ -107,14 +107,18 @@ def _outbox(args: argparse.Namespace) -> int:
 
 
 def _scopes_of(role: str) -> list[str]:
-    """A device registers itself and may be behind a NAT; an application asks for everything but registration."""
+    """A device registers, is reached and hands tasks over; an application asks for everything else."""
+    from aimle_client.apis.task_transfer import API as DIRECT_TRANSFER
     from aimle_server.apis import SERVED_APIS
     from aimle_server.apis.channels import API as CHANNELS
     from aimle_server.apis.client_registration import API as REGISTRATION
+    from aimle_server.apis.task_transfer import API as TRANSFER
+    from aimle_server.apis.task_transfer import TRANSFERS_API
 
+    own = {api.scope for api in (REGISTRATION, TRANSFER, TRANSFERS_API)}
     if role == "device":
-        return [REGISTRATION.scope, CHANNELS.scope]
-    return sorted({api.scope for api in SERVED_APIS} - {REGISTRATION.scope})
+        return sorted(own | {CHANNELS.scope, DIRECT_TRANSFER.scope})
+    return sorted({api.scope for api in SERVED_APIS} - own)
 
 
 def _check_scopes(scopes: Sequence[str]) -> None:
@@ -173,6 +177,9 @@ def _parser() -> argparse.ArgumentParser:
         "--split",
         action="store_true",
         help="instead: a neural network that runs on three nodes, of which one is killed",
+    )
+    which.add_argument(
+        "--transfer", action="store_true", help="a local training that moves from one client to another"
     )
     _add_token(_command(commands, "token", _token, "clients and tokens of the built-in issuer"))
     _add_outbox(_command(commands, "outbox", _outbox, "notifications that are not delivered"))

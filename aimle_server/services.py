@@ -6,6 +6,7 @@ from aiohttp import web
 
 from aimle_server.channels.channels import Channels
 from aimle_server.consumers.peers import Peers
+from aimle_server.hfl.handing_over import HandingOver
 from aimle_server.hfl.reports import Reports
 from aimle_server.procedures.channels import ChannelManagement
 from aimle_server.procedures.client_discovery import ClientDiscovery
@@ -20,7 +21,9 @@ from aimle_server.procedures.split_join import SplitPipelineJoin
 from aimle_server.procedures.split_node_registration import SplitNodeRegistration
 from aimle_server.procedures.split_pipelines import SplitPipelineManagement
 from aimle_server.procedures.subscriptions import SubscriptionManagement
+from aimle_server.procedures.task_transfer import TaskTransferAssistance
 from aimle_server.procedures.training_status import TrainingStatusReader
+from ml_repository.artifacts import Artifacts
 from ml_repository.trainings import TrainingProfiles
 from sbi.spool import Spool
 
@@ -35,6 +38,7 @@ class Services:
     selection_subscriptions: SubscriptionManagement
     retrieval: ModelRetrieval
     retrieval_subscriptions: SubscriptionManagement
+    fl_event_subscriptions: SubscriptionManagement
     training: ModelTraining
     update: ModelUpdate
     operations: ServiceOperations
@@ -47,6 +51,10 @@ class Services:
     profiles: TrainingProfiles
     reports: Reports
     update_spool: Spool
+    task_transfer: TaskTransferAssistance
+    handing_over: HandingOver
+    artifacts: Artifacts
+    state_spool: Spool
     peers: Peers
     channels: ChannelManagement
     sockets: Channels

@@ -29,12 +29,20 @@ class FLMemberRegistration:
         members: where they are kept.
         clock: tells the time.
         new_id: makes configuration IDs that nobody guesses.
+        changed: called after each change.
     """
 
-    def __init__(self, members: FLMembers, clock: Clock, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        members: FLMembers,
+        clock: Clock,
+        new_id: Callable[[], str],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._members = members
         self._clock = clock
         self._new_id = new_id
+        self._changed = changed
 
     async def register(self, caller: Caller, member: Wire) -> tuple[str, Wire]:
         """Register a member; the configurationId and the FlMbr.
@@ -50,6 +58,7 @@ class FLMemberRegistration:
         configuration_id = self._new_id()
         if not await self._members.register(configuration_id, caller.subject, member, now):
             raise Forbidden("this FL member is registered by another owner", cause="FL_MEMBER_ID_IN_USE")
+        self._changed()
         return configuration_id, member
 
     async def get(self, caller: Caller, configuration_id: str) -> Wire:
@@ -91,6 +100,7 @@ class FLMemberRegistration:
         """
         if not await self._members.delete(configuration_id, caller.subject, self._clock.now()):
             raise _not_found(configuration_id)
+        self._changed()
 
     async def _change(
         self, caller: Caller, configuration_id: str, request: Wire, edit: Callable[[Wire], Wire]
@@ -105,6 +115,7 @@ class FLMemberRegistration:
             return member
 
         changed = await self._members.change(configuration_id, caller.subject, checked, now)
+        self._changed()
         return _found(changed, configuration_id)
 
 

@@ -7,10 +7,11 @@ A document is the wire's FlMbr and, underscored, what the server needs beside it
     _owner           subject that registered it
     _begins          from when it counts
     _expires         from when it counts no more; every query looks at it, removal only cleans up
+    _stated          when it was last registered or changed
     _version         counts its changes
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +19,15 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from ml_repository.database import Database, Document, Session
+from ml_repository.subscriptions import Happened
 from sbi.clock import NEVER, from_wire
 
 Wire = Mapping[str, Any]
 
 COLLECTION = "fl_members"
+
+_ANY_MODEL = "*"
+"""Stands for the models of a member that names none."""
 
 INDEXES = {
     COLLECTION: [
@@ -30,6 +35,7 @@ INDEXES = {
         IndexModel([("suppAimlRole", ASCENDING), ("_expires", ASCENDING)]),
         IndexModel([("supMlModelId", ASCENDING), ("_expires", ASCENDING)]),
         IndexModel([("_expires", ASCENDING)]),
+        IndexModel([("_stated", ASCENDING)]),
     ]
 }
 
@@ -74,9 +80,32 @@ class FLMembers:
         return None
 
     async def delete(self, configuration_id: str, owner: str, now: datetime) -> bool:
-        """Remove the owner's live member; False: there is none."""
-        result = await self._documents.delete_one(owned(configuration_id, owner, now))
-        return result.deleted_count == 1
+        """End the owner's live member now, as if it expired: who watches sees it. False: there is none."""
+        live = owned(configuration_id, owner, now)
+        return (await self._documents.update_one(live, {"$set": {"_expires": now}})).matched_count == 1
+
+    async def events(self, since: datetime, now: datetime) -> list[Happened]:
+        """Which members were stated since then, also those that begin later, and which have ended."""
+        what = {"suppAimlRole": True, "supMlModelId": True, "_stated": True, "_expires": True}
+        stating = await self._documents.find(stated(since), what).to_list(None)
+        ending = await self._documents.find({"_expires": {"$gt": since, "$lte": now}}, what).to_list(None)
+        return [_happened(one, one["_stated"]) for one in stating] + [
+            _happened(one, one["_expires"]) for one in ending
+        ]
+
+    async def by_ids(self, member_ids: Iterable[str], now: datetime) -> dict[str, dict[str, Any]]:
+        """The members of these names that count now or later, by flMbrId."""
+        found = self._documents.find({"_id": {"$in": list(member_ids)}, "_expires": {"$gt": now}})
+        return {document["_id"]: _wire(document) async for document in found}
+
+    async def to_come(self, role: str, now: datetime) -> AsyncGenerator[dict[str, Any], None]:
+        """The members with this role that count now or later, in no order."""
+        cursor = self._documents.find(in_role(role, now))
+        try:
+            async for document in cursor:
+                yield _wire(document)
+        finally:
+            await cursor.close()
 
     async def find(
         self, now: datetime, *, role: str | None = None, model: str | None = None
@@ -123,6 +152,27 @@ def validity(member: Wire, now: datetime) -> tuple[datetime, datetime]:
     return (from_wire(window["startTime"]), from_wire(window["stopTime"])) if window else (now, NEVER)
 
 
+def member_topic(member_id: str) -> str:
+    """What all events of a member are about."""
+    return f"fl-member:{member_id}"
+
+
+def topics_of(role: str, model: str | None) -> list[str]:
+    """What events of members with a role are about that may train a model; None: whatever they train."""
+    return [_role_topic(role)] if model is None else [_role_topic(role, model), _role_topic(role, _ANY_MODEL)]
+
+
+def _role_topic(role: str, model: str = "") -> str:
+    return f"fl-role:{role}:{model}"
+
+
+def _happened(document: Document, at: datetime) -> Happened:
+    role = document["suppAimlRole"]
+    models = document.get("supMlModelId", [_ANY_MODEL])
+    about = [_role_topic(role), *(_role_topic(role, model) for model in models)]
+    return Happened(document["_id"], at, [member_topic(document["_id"]), *about])
+
+
 def owned(configuration_id: str, owner: str, now: datetime) -> Document:
     """Filter: the owner's live member."""
     return {"_configuration": configuration_id, "_owner": owner, "_expires": {"$gt": now}}
@@ -136,6 +186,11 @@ def in_role(role: str, now: datetime) -> Document:
 def supporting(model: str, now: datetime) -> Document:
     """Filter: the same, with this model among those that they support."""
     return {"supMlModelId": model, "_expires": {"$gt": now}}
+
+
+def stated(since: datetime) -> Document:
+    """Filter: members that were registered or changed since then."""
+    return {"_stated": {"$gt": since}}
 
 
 def expired(now: datetime) -> Document:
@@ -152,6 +207,7 @@ def _document(configuration_id: str, owner: str, member: Wire, now: datetime, ve
         "_owner": owner,
         "_begins": begins,
         "_expires": expires,
+        "_stated": now,
         "_version": version,
     }
 

@@ -9,6 +9,7 @@ from ml_repository import (
     channels,
     discards,
     fl_members,
+    loads,
     models,
     oauth_clients,
     outbox,
@@ -17,6 +18,7 @@ from ml_repository import (
     split_pipelines,
     storages,
     subscriptions,
+    task_transfers,
     trainings,
 )
 from ml_repository import database as connection
@@ -27,6 +29,7 @@ from ml_repository.client_sets import ClientSets
 from ml_repository.database import Database
 from ml_repository.discards import Discards
 from ml_repository.fl_members import FLMembers
+from ml_repository.loads import Loads
 from ml_repository.models import Models
 from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
@@ -35,6 +38,7 @@ from ml_repository.split_nodes import SplitNodes
 from ml_repository.split_pipelines import SplitPipelines
 from ml_repository.storages import Storages
 from ml_repository.subscriptions import Positions, Subscriptions
+from ml_repository.task_transfers import TaskTransfers
 from ml_repository.trainings import TrainingProfiles, Trainings
 from sbi.clock import Clock
 
@@ -44,6 +48,7 @@ INDEXES = {
     **connection.INDEXES,
     **discards.INDEXES,
     **fl_members.INDEXES,
+    **loads.INDEXES,
     **models.INDEXES,
     **oauth_clients.INDEXES,
     **outbox.INDEXES,
@@ -52,6 +57,7 @@ INDEXES = {
     **split_pipelines.INDEXES,
     **storages.INDEXES,
     **subscriptions.INDEXES,
+    **task_transfers.INDEXES,
     **trainings.INDEXES,
 }
 
@@ -69,6 +75,7 @@ class Repository:
     client_sets: ClientSets
     discards: Discards
     fl_members: FLMembers
+    loads: Loads
     models: Models
     oauth_clients: OAuthClients
     outbox: Outbox
@@ -79,6 +86,7 @@ class Repository:
     storages: Storages
     subscriptions: Subscriptions
     positions: Positions
+    task_transfers: TaskTransfers
     trainings: Trainings
 
     @classmethod
@@ -101,6 +109,7 @@ class Repository:
             client_sets=ClientSets(database),
             discards=discarded,
             fl_members=FLMembers(database),
+            loads=Loads(database),
             models=Models(database, discarded, clock),
             oauth_clients=OAuthClients(database),
             outbox=messages,
@@ -111,16 +120,18 @@ class Repository:
             storages=Storages(database, discarded, clock, new_id),
             subscriptions=watched,
             positions=Positions(database),
+            task_transfers=TaskTransfers(database),
             trainings=Trainings(database, messages),
         )
 
     async def remove_expired(self, now: datetime) -> None:
         """Clean up what reading no longer shows."""
-        # Whoever watches clients and nodes is to see first that they have gone.
+        # Whoever watches clients, FL members and nodes is to see first that they have gone.
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
         await self.split_nodes.remove_expired(await self.positions.seen(split_nodes.COLLECTION) or now)
         await self.split_pipelines.remove_ended(now)
         await self.channels.remove_expired(now)
-        await self.fl_members.remove_expired(now)
+        await self.fl_members.remove_expired(await self.positions.seen(fl_members.COLLECTION) or now)
         await self.models.remove_expired(now)
+        await self.task_transfers.remove_expired(now)
         await self.artifacts.sweep(now - GARBAGE_AGE)

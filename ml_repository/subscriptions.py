@@ -18,7 +18,7 @@ An event marks the subscriptions it concerns, and whoever is free looks at them:
 process dies, and one that comes while a subscription is being looked at has it looked at once more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -27,9 +27,13 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from ml_repository.database import Database, Document, Session
 from ml_repository.outbox import Message, Outbox
+from sbi.clock import NEVER
 
 COLLECTION = "subscriptions"
 POSITIONS = "watch_positions"
+
+OF_A_TRAINING = "training"
+"""The kind that no API shows: the members of a running training. Only the process that drives it looks at it."""
 
 _NOBODY = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,10 +67,12 @@ class Subscription:
     body: Mapping[str, Any]
     expires: datetime
     state: Mapping[str, Any]
-    reporting: Mapping[str, Any] = field(default_factory=dict)
+    reporting: Mapping[str, Any] = field(default_factory=lambda: {"reports": 0, "next": NEVER})
     notified: int = 0
     version: int = 0
     marks: int = 0
+    due: datetime = NEVER
+    topics: Sequence[str] = ()
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -122,7 +128,7 @@ class Subscriptions:
         fields = {
             name: getattr(subscription, name) for name in subscription.__dataclass_fields__ if name != "id"
         }
-        work = {"topics": [], "due": now, "claimed": _NOBODY}
+        work = {"due": now, "claimed": _NOBODY}
         await self._documents.insert_one({"_id": subscription.id, **fields, **work}, session=session)
 
     async def restate(
@@ -159,8 +165,8 @@ class Subscriptions:
         """Whether there is any."""
         return await self._documents.find_one({"due": {"$gt": _NOBODY}}, {"_id": True}) is not None
 
-    async def concern(self, topics: Sequence[str], now: datetime) -> int:
-        """An event has these topics: have the subscriptions that it concerns looked at; how many those are."""
+    async def concern(self, topics: Collection[str], now: datetime) -> int:
+        """Events have these topics: have the subscriptions that they concern looked at; how many those are."""
         found = await self._documents.find({"topics": {"$in": list(topics)}}, {"_id": True}).to_list(None)
         mark = {"$set": {"due": now}, "$inc": {"marks": 1}}
         if found:
@@ -171,7 +177,8 @@ class Subscriptions:
 
     async def claim(self, now: datetime, until: datetime, limit: int) -> list[Subscription]:
         """Up to `limit` that are due and that nobody looks at, for the caller to look at until then."""
-        cursor = self._documents.find({"due": {"$lte": now}, "claimed": {"$lte": now}}).limit(limit)
+        anybodys = {"due": {"$lte": now}, "claimed": {"$lte": now}, "kind": {"$ne": OF_A_TRAINING}}
+        cursor = self._documents.find(anybodys).limit(limit)
         claimed = []
         for document in await cursor.to_list(limit):
             guard = {"_id": document["_id"], "claimed": document["claimed"]}
@@ -180,14 +187,21 @@ class Subscriptions:
                 claimed.append(Subscription.of(document))
         return claimed
 
+    async def due(self, subscription_ids: Sequence[str], now: datetime) -> list[str]:
+        """Those of them that are due, for a process that need not claim them."""
+        query = {"_id": {"$in": list(subscription_ids)}, "due": {"$lte": now}}
+        return [document["_id"] async for document in self._documents.find(query, {"_id": True})]
+
     async def save(self, subscription: Subscription, looked: Looked, told: Told, now: datetime) -> bool:
         """Keep what came of looking, and its notification; False: the subscription has changed or gone meanwhile.
 
-        Where an event came meanwhile it is due at once.
+        Where an event came meanwhile it is due at once. So it is where it has got new topics: an event with one of
+        those may have come meanwhile, and nobody knew then that it was of concern.
         """
+        calm = told.due if set(looked.topics) <= set(subscription.topics) else now
 
         async def write(session: Session) -> bool:
-            for guard, due in (({"marks": subscription.marks}, told.due), ({}, now)):
+            for guard, due in (({"marks": subscription.marks}, calm), ({}, now)):
                 change = {
                     "state": dict(looked.state),
                     "topics": list(looked.topics),

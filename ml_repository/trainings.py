@@ -82,6 +82,10 @@ class Trainings:
         """The training with this id, if it is the owner's."""
         return await self._collection.find_one({"_id": training_id, "owner": owner})
 
+    async def by_id(self, training_id: str) -> Document | None:
+        """The training with this id, whoever owns it."""
+        return await self._collection.find_one({"_id": training_id})
+
     async def of_owner(self, owner: str, limit: int = 100) -> list[Document]:
         """An owner's trainings, newest first."""
         cursor = self._collection.find({"owner": owner}).sort("_created", DESCENDING).limit(limit)

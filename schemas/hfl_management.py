@@ -72,6 +72,19 @@ class RoundStatus(Schema):
     committedAt = DateTime()
 
 
+class TaskMove(Schema):
+    """A client's part of a round that another one went on with, after so many iterations (TS 23.482 8.6)."""
+
+    round = Uinteger(required=True)
+    sourceId = Text(required=True)
+    targetId = Text(required=True)
+    mode = Text(required=True)
+    iterations = Uinteger(required=True)
+    at = DateTime(required=True)
+    transferId = Text()
+    reason = Text()
+
+
 class TrainingStatus(Schema):
     """How a training stands; `reason` says why it failed or was cancelled."""
 
@@ -82,4 +95,5 @@ class TrainingStatus(Schema):
     outputModelId = Text()
     participants = array_of(ParticipantStatus, min_items=0, required=True)
     history = array_of(RoundStatus, min_items=0, required=True)
+    moves = array_of(TaskMove, min_items=0)
     reason = Text()

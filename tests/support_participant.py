@@ -5,12 +5,14 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 from safetensors.numpy import save
 
+from sbi.clock import to_wire
 from tests.support import eventually
 from tests.support_training import SERVICE
 
@@ -24,19 +26,33 @@ class Participant:
     Attributes:
         server: apiRoot of its AIMLE server.
         name: its AIMLE client id.
+        asked_to: JOIN and DEPART, in order.
+        answering: it answers JOIN when this is set, as it is until a test clears it.
         operations: bodies of START and STOP, in order.
         subscriptions: by their paths, each HflTrngSub as it stands.
         granted: paths of all subscriptions that there ever were.
         rounds: how often it was asked for a round.
+        kind: `valUeId` or `valUserId`, what its name is.
+        takes: whether it agrees to go on with other clients' tasks, and `direct`ly; to `most` of them.
+        offered: bodies of the requests to do so.
+        state_status: what it answers when a state is brought to it.
     """
 
     server: str
     name: str
     session: aiohttp.ClientSession
+    asked_to: list[str] = field(default_factory=list)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
     operations: list[Any] = field(default_factory=list)
     subscriptions: dict[str, dict[str, Any]] = field(default_factory=dict)
     granted: list[str] = field(default_factory=list)
     rounds: int = 0
+    kind: str = "valUeId"
+    takes: bool = False
+    direct: bool = False
+    most: int = 1000
+    offered: list[Any] = field(default_factory=list)
+    state_status: int = 204
     uri: str = ""
     registration: str = ""
 
@@ -102,7 +118,11 @@ class Participant:
         assert status == 204, answer
         assert await self.notify() == 204
 
-    async def _participation(self, _: web.Request) -> web.Response:
+    async def _participation(self, request: web.Request) -> web.Response:
+        part = (await request.json())["clientSetPart"]
+        self.asked_to.append(part)
+        if part == "JOIN":
+            await self.answering.wait()
         return web.json_response({"clientStatus": True})
 
     async def _perform(self, request: web.Request) -> web.Response:
@@ -128,6 +148,19 @@ class Participant:
     async def _withdraw(self, request: web.Request) -> web.Response:
         return web.Response(status=204 if self.subscriptions.pop(request.path, None) else 404)
 
+    async def _offer(self, request: web.Request) -> web.Response:
+        self.offered.append(await request.json())
+        if not self.takes or len(self.offered) > self.most:
+            return web.json_response({"status": 403, "cause": "TASK_REFUSED"}, status=403)
+        return web.json_response({"aimle": {"direct": self.direct}})
+
+    async def _offer_direct(self, _: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=self.state_status)
+
     def application(self) -> web.Application:
         """Its APIs."""
         app = web.Application()
@@ -136,10 +169,37 @@ class Participant:
         app.router.add_post("/aimlec-hfl-trng/v1/subscriptions", self._subscribe)
         app.router.add_patch("/aimlec-hfl-trng/v1/subscriptions/{number}", self._modify)
         app.router.add_delete("/aimlec-hfl-trng/v1/subscriptions/{number}", self._withdraw)
+        app.router.add_post("/aimlec-task-transfer/v1/request", self._offer)
+        app.router.add_post("/aimlec-task-transfer/v1/request-direct", self._offer_direct)
+        app.router.add_put("/aimle-task-states/v1/states/{transfer}", self._state)
         return app
 
-    async def register(self, **changes: Any) -> None:
-        """Tell the server of itself, or of changes to its profile."""
+    async def ask_for_help(self, training_id: str, **changes: Any) -> Answer:
+        """Ask the server who can go on with the task of this training (assist-tt)."""
+        body = {
+            "requestorId": {"valUeId": self.name},
+            "aimlTaskType": "MODEL_TRAINING",
+            "aimlInfoType": "INTERMEDIATE_AIML_OP_STATUS",
+            "aimle": {"trainingId": training_id},
+        } | changes
+        return await self.call("POST", f"{self.server}/aimles-task-transfer/v1/assist-tt", json=body)
+
+    async def deposit(self, state: bytes) -> Answer:
+        """Leave a state at the server."""
+        return await self.put(state, self.notif_uri.replace("/notifications", "/state"))
+
+    async def hand_over(self, transfer_id: str, target: str, iterations: int = 3) -> Answer:
+        """Give the task away."""
+        body = {"transferId": transfer_id, "targetId": target, "iterations": iterations}
+        return await self.call("POST", self.notif_uri.replace("/notifications", "/hand-over"), json=body)
+
+    async def transfer(self, transfer_id: str) -> Any:
+        """How a transfer of its own stands."""
+        url = f"{self.server}/aimle-task-transfers/v1/transfers/{transfer_id}"
+        return (await self.call("GET", url))[1]
+
+    async def register(self, *, until: datetime | None = None, **changes: Any) -> None:
+        """Tell the server of itself, or of changes to its profile; `until` is when the registration expires."""
         profile = {
             "aimleClientUri": self.uri,
             "aimlModelTypes": ["NEURAL_NETWORK"],
@@ -149,21 +209,24 @@ class Participant:
         } | changes
         services = [{"valServiceId": SERVICE, "servPermLevel": "STANDARD_RESOURCE_USAGE"}]
         supported = [{"clientProfile": profile, "suppServices": services}]
-        body = {"aimleClientId": {"valUeId": self.name}, "suppProfiles": supported}
+        body = {"aimleClientId": {self.kind: self.name}, "suppProfiles": supported}
+        expires = {"expTime": to_wire(until)} if until else {}
         if self.registration:
-            status, answer, _ = await self.call("PUT", self.registration, json={"regData": body})
+            status, answer, _ = await self.call("PUT", self.registration, json={"regData": body, **expires})
         else:
             url = f"{self.server}/aimles-client-reg/v1/registrations"
-            status, answer, headers = await self.call("POST", url, json=body)
+            status, answer, headers = await self.call("POST", url, json={**body, **expires})
             self.registration = headers.get("Location", "")
         assert status in (200, 201, 204), answer
 
     async def deregister(self) -> None:
         """Leave the server, and go on answering."""
         assert (await self.call("DELETE", self.registration))[0] == 204
+        self.registration = ""
 
     async def listen(self) -> None:
         """Open the APIs, on any free port."""
+        self.answering.set()
         self._runner = web.AppRunner(self.application(), shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aimle_client.runtime.reduction import reduced
+from aimle_client.runtime.reins import Reins
 from aimle_client.runtime.report import finite
-from aimle_client.trainers.base import Parameters, Trainer
+from aimle_client.trainers.base import FitResult, Parameters, Trainer
+from aimle_client.trainers.resumable import FitState, is_resumable
 from sbi import tensors, zstd
 from sbi.digests import Buffer
 from sbi.reduced import coding_of
@@ -60,18 +62,29 @@ def received(content: bytearray) -> Received:
     return Received(*tensors.load(content))
 
 
-def learn(trainer: Trainer, model: Received, samples: int, obsolete: Callable[[], bool]) -> Learned:
+def learn(
+    trainer: Trainer,
+    model: Received,
+    samples: int,
+    obsolete: Callable[[], bool],
+    reins: Reins,
+    state: FitState | None = None,
+) -> Learned:
     """Evaluate the model and, unless `samples` is 0, train it and make an update of it.
 
     Args:
         samples: `noDataSamp`, how many samples to train on at most.
         obsolete: asked between the steps; when it says so, the rest is left out.
+        reins: of the training, if the trainer is resumable; a training that is left makes no update.
+        state: where to go on; None: from the model.
     """
     learned = _evaluate(trainer, model.parameters)
     if samples == 0 or obsolete():
         return learned
     config = _config(model.metadata, samples)
-    fit = trainer.fit(model.parameters, config)
+    fit = _fit(trainer, model, config, reins, state)
+    if fit is None:
+        return learned
     learned = replace(
         learned, num_samples=fit.num_samples, fit_metrics=finite(fit.metrics), coding=coding_of(config)
     )
@@ -81,6 +94,17 @@ def learn(trainer: Trainer, model: Received, samples: int, obsolete: Callable[[]
     about = {**_metadata(learned, model.metadata), **less.metadata}
     update = tensors.dump(less.arrays, about, less.dtypes)
     return replace(learned, update=list(zstd.packed(update)) if learned.coding else update)
+
+
+def _fit(
+    trainer: Trainer, model: Received, config: Mapping[str, Any], reins: Reins, state: FitState | None
+) -> FitResult | None:
+    """What training came to; None: it was left."""
+    if not is_resumable(trainer):
+        return trainer.fit(model.parameters, config)
+    if state is None:
+        return reins.run(trainer.begin(model.parameters, config))
+    return reins.run(trainer.load_state(state))
 
 
 def _evaluate(trainer: Trainer, parameters: Parameters) -> Learned:

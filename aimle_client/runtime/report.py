@@ -1,7 +1,7 @@
 """What a client tells of a round: HflTrngNotify (TS 23.482 8.12.3.3), and its record for the application.
 
-The member `aimle` of the notification is ours: the round, precise figures and the numbers of samples, which
-PerfParams cannot hold. A plain 3GPP server ignores it.
+The member `aimle` of the notification is ours: the round, precise figures, the numbers of samples and the load of the
+machine, which PerfParams cannot hold. A plain 3GPP server ignores it.
 """
 
 import math
@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from aimle_client.runtime.load import machine_load
 from sbi.clock import to_wire
 
 PERFORMANCE_ERRORS = "PERFORMANCE_ERRORS"
@@ -39,6 +40,7 @@ class Outcome(StrEnum):
     EVALUATED = "EVALUATED"
     FAILED = "FAILED"
     DISCARDED = "DISCARDED"
+    TRANSFERRED = "TRANSFERRED"
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class RoundReport:
         subscription_id: of which subscription.
         dataset: trained and evaluated on.
         round: the round's number, None if the model was not received or does not say.
-        outcome: TRAINED (update sent), EVALUATED (only that was asked for), FAILED, or DISCARDED (a newer
-            round, a withdrawal or a stop came first; nothing was sent).
+        outcome: TRAINED (update sent), EVALUATED (only that was asked for), FAILED, DISCARDED (a newer
+            round, a withdrawal or a stop came first; nothing was sent), or TRANSFERRED (another client goes on).
         num_samples: samples trained on.
         num_eval_samples: samples the received model was evaluated on.
         metrics: of the received model, name to value: `accuracy` (0 to 1), `loss`, `mse`...
@@ -78,6 +80,8 @@ def notification(report: RoundReport, service: str, now: datetime) -> dict[str, 
     }
     if report.round is not None:
         extension["round"] = report.round
+    if (load := machine_load()) is not None:
+        extension["load"] = load
     body = {
         "vaSrvId": service,
         "hflTrngOut": perf_params(report.metrics),

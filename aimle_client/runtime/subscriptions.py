@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aimle_client.runtime.operations import STOP, Operation, ServiceOperations
+from aimle_client.runtime.reporting import Reporter, ReportingRule
 from sbi.body import load
+from sbi.clock import Clock
 from sbi.errors import InvalidRequest, NotFound
 from schemas.base import merge_patch
 from schemas.common import NO_FEATURES
@@ -15,6 +17,12 @@ from schemas.hfl_training import HflTrngSub
 
 _log = logging.getLogger("aimle.client")
 _SUBSCRIPTION = HflTrngSub()
+
+Send = Callable[[], Awaitable[None]]
+"""Sends the result of a round."""
+
+Report = Callable[[Send], Awaitable[None]]
+"""Has it sent when the subscriber wants to hear of it."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,11 @@ class Assignment:
 
 @dataclass
 class Subscription:
-    """One subscription: whose it is, its HflTrngSub, and the round that it has under way."""
+    """One subscription: whose it is, its HflTrngSub, what passes its results on, and the round under way."""
 
     owner: str
     document: dict[str, Any] = field(repr=False)
+    reporter: Reporter[Send] = field(repr=False)
     round: asyncio.Task[None] | None = field(default=None, repr=False)
 
     @property
@@ -71,6 +80,11 @@ class Subscription:
         if self.round is not None:
             self.round.cancel()
 
+    def end(self) -> list[asyncio.Task[None]]:
+        """Nothing is sent any more; what is left to wait for."""
+        self.cancel()
+        return [*self.reporter.close(), *([self.round] if self.round else [])]
+
 
 class Subscriptions:
     """The collection. Every method raises NotFound for an identifier that is not this owner's."""
@@ -79,22 +93,29 @@ class Subscriptions:
         self,
         datasets: Collection[str],
         operations: ServiceOperations,
-        work: Callable[[Assignment], Coroutine[Any, Any, None]],
+        work: Callable[[Assignment, Report], Coroutine[Any, Any, None]],
+        clock: Clock,
         new_id: Callable[[], str],
     ) -> None:
         """`datasets`: which there are; `work`: does one round, cancelled when the round is obsolete."""
         self._datasets = datasets
         self._operations = operations
         self._work = work
+        self._clock = clock
         self._new_id = new_id
         self._all: dict[str, Subscription] = {}
         operations.listeners.append(self._on_operation)
 
     def create(self, owner: str, document: dict[str, Any]) -> dict[str, Any]:
         """Store an HflTrngSub, begin its first round and return it with its `subId`."""
-        subscription = Subscription(owner, _stored(document, self._new_id()))
-        assignment = self._assignment(subscription)
-        self._all[subscription.id] = subscription
+        subscription_id = self._new_id()
+        reporter: Reporter[Send] = Reporter(
+            self._clock, lambda send: send(), lambda: self._end(subscription_id)
+        )
+        subscription = Subscription(owner, _stored(document, subscription_id), reporter)
+        assignment, rule = self._assignment(subscription), ReportingRule.of(document.get("notifReqs"))
+        self._all[subscription_id] = subscription
+        reporter.follow(rule)
         self._begin(subscription, assignment)
         return subscription.document
 
@@ -105,9 +126,10 @@ class Subscriptions:
     def replace(self, owner: str, subscription_id: str, document: dict[str, Any]) -> dict[str, Any]:
         """Put another HflTrngSub in its place; with another model or notification address, begin a round."""
         subscription = self._get(owner, subscription_id)
-        changed = Subscription(owner, _stored(document, subscription_id), subscription.round)
-        assignment = self._assignment(changed)
+        changed = replace(subscription, document=_stored(document, subscription_id))
+        assignment, rule = self._assignment(changed), ReportingRule.of(document.get("notifReqs"))
         self._all[subscription_id] = changed
+        changed.reporter.follow(rule)
         if changed.addresses != subscription.addresses:
             self._begin(changed, assignment)
         return changed.document
@@ -119,19 +141,20 @@ class Subscriptions:
 
     def delete(self, owner: str, subscription_id: str) -> None:
         """End it; what a running round finds out is discarded."""
-        self._get(owner, subscription_id).cancel()
-        del self._all[subscription_id]
+        self._get(owner, subscription_id)
+        self._end(subscription_id)
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._all.values())
 
     async def close(self) -> None:
         """End all of them, and return when nothing of them runs on the event loop any more."""
-        rounds = [subscription.round for subscription in self if subscription.round is not None]
-        for subscription in self:
-            subscription.cancel()
+        running = [task for subscription in self for task in subscription.end()]
         self._all.clear()
-        await asyncio.gather(*rounds, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _end(self, subscription_id: str) -> None:
+        self._all.pop(subscription_id).end()
 
     def _get(self, owner: str, subscription_id: str) -> Subscription:
         subscription = self._all.get(subscription_id)
@@ -141,7 +164,7 @@ class Subscriptions:
 
     def _begin(self, subscription: Subscription, assignment: Assignment) -> None:
         subscription.cancel()
-        subscription.round = asyncio.create_task(self._work(assignment))
+        subscription.round = asyncio.create_task(self._work(assignment, subscription.reporter.report))
 
     def _assignment(self, subscription: Subscription) -> Assignment:
         document = subscription.document

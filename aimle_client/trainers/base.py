@@ -96,6 +96,10 @@ class TrainingConfig:
             }
         )
 
+    def to_mapping(self) -> dict[str, Any]:
+        """The profile that `from_mapping` makes this of."""
+        return {attribute: getattr(self, field) for attribute, (field, _, _) in _ATTRIBUTES.items()}
+
     def rng(self) -> np.random.Generator:
         """The randomness of this round: the same for the same seed and round."""
         return np.random.default_rng([self.seed, self.round])

@@ -21,6 +21,7 @@ from aimle_client.trainers.base import (
     check_finite,
     check_like,
 )
+from aimle_client.trainers.resumable import BatchFit, FitState, named, part, run, settings_of
 
 
 class _Perceptron:
@@ -32,15 +33,21 @@ class _Perceptron:
 
     def fit(self, parameters: Parameters, config: Mapping[str, Any]) -> FitResult:
         """SGD from `parameters`; metrics: `loss`, the mean over the last epoch. FloatingPointError if it diverges."""
+        return run(self.begin(parameters, config))
+
+    def begin(self, parameters: Parameters, config: Mapping[str, Any]) -> "PerceptronFit":
+        """As `fit`, step by step."""
         check_like(parameters, self._shapes)
-        settings = TrainingConfig.from_mapping(config)
-        local = {name: values.astype(np.float32) for name, values in parameters.items()}
-        loss = 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            for batches in settings.epochs(len(self._train)):
-                loss = float(np.mean([self._step(local, parameters, batch, settings) for batch in batches]))
-        check_finite(local)
-        return FitResult(local, settings.num_samples(len(self._train)), {"loss": loss})
+        return PerceptronFit(self._train, parameters, parameters, TrainingConfig.from_mapping(config))
+
+    def load_state(self, state: FitState) -> "PerceptronFit":
+        """Go on where the state was saved; ValueError if it is of another model or other samples."""
+        settings = settings_of(state)
+        local, start = part("local", state.arrays), part("start", state.arrays)
+        check_like(local, self._shapes)
+        if settings.proximal_mu:
+            check_like(start, self._shapes)
+        return PerceptronFit(self._train, local, start, settings, state.details)
 
     def evaluate(self, parameters: Parameters) -> EvalResult:
         """accuracy, loss, precision, recall and f1 on the evaluation data."""
@@ -50,14 +57,41 @@ class _Perceptron:
         measured = metrics.classification(labels, probabilities.argmax(axis=1))
         return EvalResult(len(labels), {"loss": metrics.cross_entropy(probabilities, labels), **measured})
 
-    def _step(self, local: Parameters, start: Parameters, batch: Array, settings: TrainingConfig) -> float:
-        """One step of SGD on `local`, in place; the batch's loss before it."""
-        loss, gradients = loss_and_gradients(local, self._train.inputs[batch], self._train.targets[batch])
-        for name, gradient in gradients.items():
-            if settings.proximal_mu:
-                gradient += settings.proximal_mu * (local[name] - start[name])
-            local[name] -= np.float32(settings.learning_rate) * gradient
+
+class PerceptronFit(BatchFit):
+    """SGD under way, from `local`; FedProx pulls towards `start`."""
+
+    def __init__(
+        self,
+        train: Dataset,
+        local: Parameters,
+        start: Parameters,
+        settings: TrainingConfig,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(settings, len(train), details)
+        self._train, self._start = train, start
+        self._local = {name: values.astype(np.float32) for name, values in local.items()}
+
+    def result(self) -> FitResult:
+        """The local model."""
+        check_finite(self._local)
+        samples = self.settings.num_samples(len(self._train))
+        return FitResult(self._local, samples, {"loss": float(np.mean(self.losses))})
+
+    def _learn(self, batch: Array) -> float:
+        inputs, targets = self._train.inputs[batch], self._train.targets[batch]
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, gradients = loss_and_gradients(self._local, inputs, targets)
+            for name, gradient in gradients.items():
+                if self.settings.proximal_mu:
+                    gradient += self.settings.proximal_mu * (self._local[name] - self._start[name])
+                self._local[name] -= np.float32(self.settings.learning_rate) * gradient
         return loss
+
+    def _state(self) -> tuple[Parameters, dict[str, Any]]:
+        start = named("start", self._start) if self.settings.proximal_mu else {}
+        return named("local", self._local) | start, {}
 
 
 class SoftmaxRegression(_Perceptron):

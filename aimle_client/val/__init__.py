@@ -20,7 +20,15 @@ One module per group of operations (`clients`, `trainings`, `subscriptions`, `mo
 dicts in wire shape.
 """
 
-from aimle_client.events import MemberChange, ModelsEvent, Replacement, SelectionEvent, TrainingEvent
+from aimle_client.events import (
+    FLEvent,
+    FLNews,
+    MemberChange,
+    ModelsEvent,
+    Replacement,
+    SelectionEvent,
+    TrainingEvent,
+)
 from aimle_client.http import ClientCredentials, RetryPolicy
 from aimle_client.val.criteria import (
     ANY_MODEL,
@@ -31,11 +39,12 @@ from aimle_client.val.criteria import (
 )
 from aimle_client.val.pipelines import Pipeline
 from aimle_client.val.server import ValServer
-from aimle_client.val.subscriptions import ModelSubscription, SelectionSubscription
+from aimle_client.val.subscriptions import FLEventSubscription, ModelSubscription, SelectionSubscription
 from aimle_client.val.training import Training
 from aimle_client.val.values import (
     ClientSet,
     DiscoveredClients,
+    FLEvents,
     FLMember,
     Objective,
     OperationInfo,
@@ -46,6 +55,7 @@ from aimle_client.val.values import (
     StopWhen,
     Storage,
     StoredModel,
+    TaskMove,
     TrainingProfile,
     TrainingStatus,
 )
@@ -55,7 +65,11 @@ __all__ = [
     "ClientCredentials",
     "ClientSet",
     "DiscoveredClients",
+    "FLEvent",
+    "FLEventSubscription",
+    "FLEvents",
     "FLMember",
+    "FLNews",
     "MemberChange",
     "ModelSubscription",
     "ModelsEvent",
@@ -73,6 +87,7 @@ __all__ = [
     "StopWhen",
     "Storage",
     "StoredModel",
+    "TaskMove",
     "Training",
     "TrainingEvent",
     "TrainingProfile",

@@ -1,4 +1,4 @@
-"""Subscriptions: to a client selection that is kept (TS 23.482 8.13), to models as they appear (8.2.2.3)."""
+"""Subscriptions: to a client selection that is kept (TS 23.482 8.13), to models (8.2.2.3), to FL events (8.5)."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
@@ -10,19 +10,22 @@ from marshmallow import Schema
 
 from aimle_client.answers import created_id, read
 from aimle_client.errors import AimleClientError
-from aimle_client.events import ModelsEvent, SelectionEvent
+from aimle_client.events import FLEvent, ModelsEvent, SelectionEvent
 from aimle_client.http import Connection
 from aimle_client.listener import Mailbox
 from aimle_client.val.calls import ListeningCalls
-from aimle_client.val.values import Reporting, Wire, given
-from sbi.clock import to_wire
+from aimle_client.val.checks import known
+from aimle_client.val.values import FLEvents, Reporting, Wire, given
+from sbi.clock import Clock, to_wire
 from schemas.client_selection import ClientSelSub
+from schemas.fl_events import FlEvtsSub, FlMbrType
 from schemas.model_retrieval import MLMdlRetSub
 
 Event = TypeVar("Event")
 
 _SELECTIONS = "/aimles-sel/v1/subscriptions"
 _MODELS = "/aimles-mlmr/v1/subscriptions"
+_FL_EVENTS = "/mlr-fle/v1/subscriptions"
 
 
 class Subscription(Generic[Event]):
@@ -117,6 +120,35 @@ class ModelSubscription(Subscription[ModelsEvent]):
         await self._patch({"modelSelCrit": criteria})
 
 
+class FLEventSubscription(Subscription[FLEvent]):
+    """What happens to FL members; `ValServer.subscribe_fl_events` makes it.
+
+    Attributes:
+        members: `flMbrId` of those that are available, as far as `events` has told.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.members: set[str] = set()
+
+    def _take(self, event: FLEvent) -> None:
+        if self._reporting.periodic:  # the whole of it each time
+            self.members = {news.member for news in event.news if news.member is not None}
+        for news in event.news:
+            if news.member is not None and news.entering is not None:
+                self.members -= {news.member}
+                self.members |= {news.member} if news.entering else set()
+
+    async def update(self, *, events: FLEvents | None = None, model: Wire | None = None) -> None:
+        """Be told of other events, or of members for another model; what is left out stays as it is.
+
+        Raises:
+            NotFound: it has ended, or was cancelled.
+            RequestRefused: 400, the request is wrong.
+        """
+        await self._patch(given(evtInfo=events and events.to_wire(), mlMdlInfo=model))
+
+
 class SubscriptionOperations(ListeningCalls):
     """Operations that subscribe; each needs a listener."""
 
@@ -168,6 +200,45 @@ class SubscriptionOperations(ListeningCalls):
         body = given(modelSelCrit=criteria)
         made = await self._subscribe(_MODELS, MLMdlRetSub(), body, mailbox, expires, reporting)
         return ModelSubscription(made, _MODELS, self._connection, mailbox, self._listening.close, reporting)
+
+    async def subscribe_fl_events(
+        self,
+        model: Wire,
+        *,
+        until: datetime,
+        since: datetime | None = None,
+        member: str | None = None,
+        member_type: str | None = None,
+        events: FLEvents | None = None,
+        reporting: Reporting | None = None,
+    ) -> FLEventSubscription:
+        """Be told of FL members that come, change and go, of their models and loads (TS 23.482 8.5).
+
+        Args:
+            model: `mlMdlInfo`, an MLModel that they are to train; see `model_criteria`.
+            until, since: `timeValidity`, in which one is told; without `since` from now on.
+            member: `flMbrId`, one member.
+            member_type: FL_CLIENT or FL_SERVER; without this and `member` it is FL_CLIENT.
+            events: which; None: all.
+            reporting: when it tells what; None: of news, as they come.
+
+        Raises:
+            ValueError: there is no such type.
+            RuntimeError, RequestRefused: as for `subscribe_selection`.
+        """
+        kind = member_type if member or member_type else "FL_CLIENT"
+        known("member_type", kind, FlMbrType)
+        mailbox = self._listening.open_fl_events()
+        body = {
+            "flMbrInfo": given(flMbrId=member, flMbrType=kind),
+            "mlMdlInfo": model,
+            "evtInfo": (events or FLEvents()).to_wire(),
+            "timeValidity": {"startTime": to_wire(since or Clock().now()), "stopTime": to_wire(until)},
+        }
+        made = await self._subscribe(_FL_EVENTS, FlEvtsSub(), body, mailbox, None, reporting)
+        return FLEventSubscription(
+            made, _FL_EVENTS, self._connection, mailbox, self._listening.close, reporting
+        )
 
     async def _subscribe(
         self,

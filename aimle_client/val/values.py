@@ -221,6 +221,28 @@ class RoundStatus:
 
 
 @dataclass(frozen=True)
+class TaskMove:
+    """A client's part of a round that another one went on with (TS 23.482 8.6).
+
+    Attributes:
+        round: of which round.
+        source, target: client identifiers.
+        mode: DIRECT or SERVER_CONTROLLED.
+        iterations: done by the source, or by those before it; the target did the rest.
+        at: when.
+        reason: in words; empty: none was given.
+    """
+
+    round: int
+    source: str
+    target: str
+    mode: str
+    iterations: int
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingStatus:
     """How a training stands, as last committed (our extension).
 
@@ -232,6 +254,7 @@ class TrainingStatus:
         output_model_id: the model it made: COMPLETED, or CANCELLED after at least one round; otherwise None.
         participants: of the running round; before the first one, the members that were named, as INVITED.
         history: the committed rounds, oldest first.
+        moves: parts of rounds that went from one client to another, oldest first.
         reason: why it ended, in words.
     """
 
@@ -243,6 +266,7 @@ class TrainingStatus:
     participants: tuple[ParticipantStatus, ...]
     history: tuple[RoundStatus, ...]
     reason: str | None
+    moves: tuple[TaskMove, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -266,6 +290,7 @@ class TrainingStatus:
             ),
             tuple(_round(entry) for entry in document["history"]),
             document.get("reason"),
+            tuple(_move(entry) for entry in document.get("moves", ())),
         )
 
 
@@ -361,6 +386,47 @@ class Reporting:
 
 
 @dataclass(frozen=True)
+class FLEvents:
+    """Which FL events are told of, and from where on (EvtInfo); as it is: all of them.
+
+    Attributes:
+        name: `evtId`: FL_MEMBER_AVAILABILITY, FL_MODEL_INFORMATION or FL_MEMBER_LOAD, for that one only; another
+            text is a name of one's own, which comes back with each event.
+        leaving_only: members that enter are not told of.
+        accuracy: in per cent, from which on a model is told of.
+        load: in per cent; a member is told of when its load comes to this, or falls below it.
+        schedule: ScheduledCommunicationTimes of the training; members that are never available then are left out.
+        latency: seconds until the training is to be completed.
+
+    Raises:
+        ValueError: `accuracy` is not from 0 to 100, or `load` or `latency` is below 0.
+    """
+
+    name: str | None = None
+    leaving_only: bool = False
+    accuracy: int = 100
+    load: int = 100
+    schedule: tuple[Wire, ...] = ()
+    latency: int = 0
+
+    def __post_init__(self) -> None:
+        within("accuracy", self.accuracy, 0, 100)
+        within("load", self.load, 0)
+        within("latency", self.latency, 0)
+
+    def to_wire(self) -> dict[str, Any]:
+        """EvtInfo, whose type is all mandatory: an empty schedule is any time."""
+        schedule = [dict(each) for each in self.schedule] or [{}]
+        model = {"accuracy": self.accuracy, "timeSchedule": schedule, "latency": self.latency}
+        kind = {
+            "availFlMbr": "UNAVAILABLE" if self.leaving_only else "AVAILABLE",
+            "flMdlInfo": model,
+            "flMbrLdInfo": self.load,
+        }
+        return given(evtId=self.name, evtType=kind)
+
+
+@dataclass(frozen=True)
 class ServiceOperation:
     """An operation at AIMLE clients and its mode, START or STOP; exactly one of the identifiers is there."""
 
@@ -377,6 +443,18 @@ def given(**attributes: Any) -> dict[str, Any]:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
+
+
+def _move(entry: Wire) -> TaskMove:
+    return TaskMove(
+        entry["round"],
+        entry["sourceId"],
+        entry["targetId"],
+        entry["mode"],
+        entry["iterations"],
+        from_wire(entry["at"]),
+        entry.get("reason", ""),
+    )
 
 
 def _round(entry: Wire) -> RoundStatus:

@@ -11,6 +11,7 @@ from aimle_server.apis import (
     client_discovery,
     client_registration,
     client_selection,
+    fl_events,
     fl_member,
     hfl_management,
     model_retrieval,
@@ -22,6 +23,7 @@ from aimle_server.apis import (
     split_join,
     split_node_registration,
     split_pipeline,
+    task_transfer,
 )
 from ml_repository.apis import artifacts, model_discovery, model_management
 from ml_repository.apis import fl_member as fl_member_repository
@@ -33,6 +35,7 @@ SERVED_APIS: tuple[Api, ...] = (
     client_selection.API,
     fl_member.API,
     fl_member_repository.API,
+    fl_events.API,
     model_management.API,
     model_discovery.API,
     model_retrieval.API,
@@ -43,6 +46,8 @@ SERVED_APIS: tuple[Api, ...] = (
     split_pipeline.API,
     split_event.API,
     split_join.API,
+    task_transfer.API,
+    task_transfer.TRANSFERS_API,
     artifacts.API,
     hfl_management.API,
     channels.API,

@@ -5,19 +5,25 @@ unguessable key is the permission; they are what START (8.20) and the HFL subscr
 a plain 3GPP client can use them without knowing this API.
 """
 
+import asyncio
+from functools import partial
+
 from aiohttp import hdrs, web
 
 from aimle_server.consumers.peers import RETRY_AFTER
 from aimle_server.hfl.engine import NotDrivenHere
+from aimle_server.hfl.handing_over import is_stored
 from aimle_server.metrics import UPDATE_BYTES
 from aimle_server.services import SERVICES
 from sbi import zstd
 from sbi.api import Api, Call, Handler, Operation, no_content, ok
+from sbi.digests import SHA256, sha256
 from sbi.errors import InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 from sbi.reduced import coding_of
-from sbi.serve import send_file
+from sbi.serve import send, send_file
 from schemas.hfl_management import TrainingProfile, TrainingStatus
 from schemas.hfl_report import HflReport
+from schemas.task_transfer import HandOver
 
 HFL_PATH = "/aimle-hfl/v1"
 SAFETENSORS = "application/octet-stream"
@@ -71,9 +77,14 @@ async def get_model(call: Call) -> web.StreamResponse:
     """The model that the participant's round begins with, read from its file."""
     number = _round(call)
     path = await call[SERVICES].reports.model(call.path("key"), number)
+    seat = call[SERVICES].reports.seat(call.path("key"), number)
     own = call.request.path.partition("/rounds/")[0].removesuffix("/model")
     update = f"{own}/rounds/{number}/update" if number else f"{own}/update"
-    return await send_file(call.request, path, {hdrs.LINK: f'<{update}>; rel="aggregation"'})
+    state = f"{own}/rounds/{seat.training.round}/state"
+    links = [f'<{update}>; rel="aggregation"', f'<{state}>; rel="intermediate-state"']
+    if is_stored(seat):
+        links.append(f'<{state}>; rel="resume"')
+    return await send_file(call.request, path, {hdrs.LINK: ", ".join(links)})
 
 
 @by_the_driver
@@ -114,10 +125,53 @@ async def head_update(call: Call) -> web.Response:
 
 
 @by_the_driver
+async def put_state(call: Call) -> web.Response:
+    """Where a participant's task stands, whole or from where the last attempt stopped."""
+    services, key, number = call[SERVICES], call.path("key"), _round_of(call)
+    services.reports.seat(key, number)
+    name = _upload_name(key, number)
+    received = await services.state_spool.receive(name, call.request)
+    if received is not None:
+        path = services.state_spool.take(name)
+        try:
+            await services.handing_over.deposit(key, number, path, received.hashing.digest(SHA256).hex)
+        except NotDrivenHere as error:  # too late to pass it on: the body has been read
+            raise Unavailable("the training was taken over meanwhile", retry_after=RETRY_AFTER) from error
+        finally:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+    return no_content()
+
+
+@by_the_driver
+async def get_state(call: Call) -> web.StreamResponse:
+    """Where the participant's task stands, by whoever had it last."""
+    services = call[SERVICES]
+    found = await services.handing_over.state(call.path("key"), _round_of(call))
+    return await send(call.request, partial(services.artifacts.read, found), found.size, sha256(found.sha256))
+
+
+@by_the_driver
+async def head_state(call: Call) -> web.StreamResponse:
+    """How much of an unfinished upload is here; without one, as GET."""
+    key, number = call.path("key"), _round_of(call)
+    seat = call[SERVICES].reports.seat(key, number)
+    offset = call[SERVICES].state_spool.offset(_upload_name(key, number))
+    if offset or not is_stored(seat):
+        return web.Response(headers={"Upload-Offset": str(offset)})
+    return await get_state(call)
+
+
+@by_the_driver
+async def hand_over(call: Call) -> web.Response:
+    """The participant's task is another client's from now on."""
+    await call[SERVICES].handing_over.hand_over(call.path("key"), _round_of(call), call.body)
+    return no_content()
+
+
+@by_the_driver
 async def notify(call: Call) -> web.Response:
     """A participant's HFL training notification; the address says of which round."""
-    number = _round(call)
-    assert number is not None  # noqa: S101 - the route has it
+    number = _round_of(call)
     attempt = call.request.query.get("attempt", "1")
     if not _is_number(attempt):
         raise InvalidRequest.of("attempt", "not a number")
@@ -133,6 +187,12 @@ def _round(call: Call) -> int | None:
     if not _is_number(text):
         raise InvalidRequest.of("round", "not a round number")
     return int(text)
+
+
+def _round_of(call: Call) -> int:
+    number = _round(call)
+    assert number is not None  # noqa: S101 - the route has it
+    return number
 
 
 def _is_number(text: str) -> bool:
@@ -176,6 +236,19 @@ def _update(path: str, suffix: str) -> tuple[Operation, Operation]:
             capability=True,
             summary="How much of an unfinished upload is here (Upload-Offset).",
         ),
+    )
+
+
+def _state(method: str, handler: Handler, operation_id: str, answer: int, summary: str) -> Operation:
+    return Operation(
+        method,
+        "/participants/{key}/rounds/{round}/state",
+        operation_id,
+        handler,
+        answers={answer: None},
+        streams=SAFETENSORS if method != "HEAD" else None,
+        capability=True,
+        summary=summary,
     )
 
 
@@ -242,6 +315,26 @@ API = Api(
             body=HflReport(),
             capability=True,
             summary="A client's HflTrngNotify of a round.",
+        ),
+        _state("PUT", put_state, "PutState", 204, "Leave the intermediate state of a task here."),
+        _state(
+            "GET", get_state, "GetState", 200, "The intermediate state of a task that is to be gone on with."
+        ),
+        _state(
+            "HEAD",
+            head_state,
+            "GetStateOffset",
+            200,
+            "How much of an unfinished upload is here (Upload-Offset).",
+        ),
+        Operation(
+            "POST",
+            "/participants/{key}/rounds/{round}/hand-over",
+            "HandOver",
+            hand_over,
+            body=HandOver(),
+            capability=True,
+            summary="Give a task to the target of a transfer (TS 23.482 8.6).",
         ),
     ),
 )

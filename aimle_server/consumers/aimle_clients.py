@@ -1,4 +1,4 @@
-"""The aimlec-* APIs that AIMLE clients serve, as this server calls them (TS 24.560; TS 23.482 8.10, 8.12, 8.20)."""
+"""The aimlec-* APIs of AIMLE clients, as this server calls them (TS 24.560; TS 23.482 8.6, 8.10, 8.12, 8.20)."""
 
 import json
 import logging
@@ -66,6 +66,12 @@ class AimleClients:
     async def unsubscribe(self, subscription: str) -> None:
         """Withdraw an HFL training subscription (8.12.2.3)."""
         await self._call("DELETE", subscription, None, "aimlec-hfl-trng")
+
+    async def transfer_task(self, uri: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask a client to go on with another one's task (8.6.2.2); its AimleClientTaskTransferRes, or nothing."""
+        url = f"{uri.rstrip('/')}/aimlec-task-transfer/v1/request"
+        response = await self._call("POST", url, body, "aimlec-task-transfer")
+        return {} if response.status == 204 else _json(response)
 
     async def _call(
         self,

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from aimle_client.policy import Policy
 from aimle_client.trainers.base import Dataset
 from aimle_server.apis import ALL_APIS
 from aimle_server.demo import ue
@@ -67,14 +68,20 @@ def client_processes(
     shares: Sequence[Dataset],
     hidden: tuple[int, ...],
     *,
-    websocket: bool,
+    websocket: bool = False,
+    policies: Mapping[str, Policy] | None = None,
 ) -> Iterator[None]:
-    """An AIMLE client process for each name and share, behind WebSockets or not; they leave when the block ends."""
+    """An AIMLE client process for each name and share, with the policy for its name if there is one.
+
+    They are behind WebSockets or not, and leave when the block ends.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([ue.__name__])
     processes = [
         context.Process(
-            target=ue.run, args=(name, server, secret, service, share, hidden, websocket), daemon=True
+            target=ue.run,
+            args=(name, server, secret, service, share, hidden, websocket, (policies or {}).get(name)),
+            daemon=True,
         )
         for (name, secret), share in zip(secrets.items(), shares, strict=True)
     ]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 
+from aimle_client.policy import Policy
 from aimle_client.trainers.base import Dataset
 from aimle_client.trainers.numpy_models import MLP
 from aimle_client.ue import AimleClient, ClientCredentials, DatasetOffer
@@ -18,10 +19,11 @@ def run(
     share: Dataset,
     hidden: tuple[int, ...],
     websocket: bool,
+    policy: Policy | None = None,
 ) -> None:
-    """Be an AIMLE client until SIGTERM."""
+    """Be an AIMLE client until SIGTERM; without a policy of its own it has the default one."""
     logging.basicConfig(level=logging.ERROR)
-    asyncio.run(_run(name, server, secret, service, share, hidden, websocket))
+    asyncio.run(_run(name, server, secret, service, share, hidden, websocket, policy))
 
 
 async def _run(
@@ -32,6 +34,7 @@ async def _run(
     share: Dataset,
     hidden: tuple[int, ...],
     websocket: bool,
+    policy: Policy | None,
 ) -> None:
     training, evaluation = split(share, seed=0)
     trainer = MLP(training, evaluation, classes=CLASSES, hidden=hidden)
@@ -42,6 +45,7 @@ async def _run(
         services=[service],
         datasets={"digits": DatasetOffer(trainer, size=len(share))},
         websocket=websocket,
+        policy=policy,
     )
     async with client:
         running = asyncio.create_task(client.run_forever())

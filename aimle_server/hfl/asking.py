@@ -7,7 +7,7 @@ from typing import Any
 
 from aimle_server.consumers.aimle_clients import AimleClients, ClientRefused
 from aimle_server.hfl.events import Errored, Event, Subscribed
-from aimle_server.hfl.members import membership
+from aimle_server.hfl.members import membership, stays_in_set
 from aimle_server.hfl.training import Participant, Training
 from aimle_server.procedures.client_participation import DEPART, ClientUnreachable
 from aimle_server.procedures.schedule import OperationalSchedule
@@ -127,8 +127,8 @@ class RoundAsker:
         if participant.subscription:
             await self._try(training, participant, self._clients.unsubscribe(participant.subscription))
         await self._try(training, participant, self._clients.perform(participant.uri, stop))
-        if "clientSetId" in training.request and participant.client_id in training.members:
-            return  # it joined that set before the training, and stays in it
+        if stays_in_set(training, participant.client_id):
+            return
         depart = membership(training, self._server_id, participant.dataset, DEPART)
         await self._try(training, participant, self._clients.participation(participant.uri, depart))
 

@@ -8,7 +8,7 @@ round costs the database a few writes, however many clients take part.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -17,11 +17,13 @@ from pymongo.errors import PyMongoError
 
 from aimle_server.hfl import events
 from aimle_server.hfl.asking import RoundAsker
+from aimle_server.hfl.load import LoadMeter
 from aimle_server.hfl.machine import advance
 from aimle_server.hfl.members import MemberSelection, NotEnoughMembers
 from aimle_server.hfl.results import Results
 from aimle_server.hfl.round_files import RoundFiles
-from aimle_server.hfl.training import Participant, Training
+from aimle_server.hfl.task_mover import TaskMover
+from aimle_server.hfl.training import SETTLED, Participant, State, Training
 from aimle_server.metrics import TRANSITIONS
 from aimle_server.notifications.dispatcher import Dispatcher
 from ml_repository.database import translate
@@ -32,6 +34,9 @@ from sbi.clock import Clock
 from sbi.errors import AimleError, Unavailable
 
 _log = logging.getLogger("aimle.hfl")
+
+LOOK_PAUSE = 5.0
+"""Seconds between two looks at the members while a round runs: each reads all of them."""
 
 DATABASE_PAUSE = 1.0
 """Seconds between attempts at what needs a database that does not answer."""
@@ -45,6 +50,9 @@ HANDING_OVER = 1.0
 DISK_PAUSE = 5.0
 """Seconds between attempts at what needs room on a disk that is full: each may write much until it fails."""
 
+LOOK_SECONDS = 5.0
+"""Seconds between two looks at whether the owners of tasks are still there."""
+
 Work = Callable[[], Awaitable[None]]
 """What is behind an effect; it may be done twice."""
 
@@ -56,7 +64,8 @@ class Tools:
     Attributes:
         holder: this process, as the leases name it and the others reach it.
         trainings, dispatcher: the store, and who delivers what is written to the outbox with it.
-        members, asker, files, results: the work behind the effects.
+        members, asker, files, results, mover: the work behind the effects.
+        meter: measures who is busy with rounds.
     """
 
     holder: Holder
@@ -67,6 +76,8 @@ class Tools:
     asker: RoundAsker
     files: RoundFiles
     results: Results
+    meter: LoadMeter
+    mover: TaskMover
 
 
 class Driver:
@@ -87,6 +98,8 @@ class Driver:
         self._tools = tools
         self._inbox: asyncio.Queue[tuple[events.Event, asyncio.Event]] = asyncio.Queue()
         self._unwritten = False
+        self._stopped_then: tuple[str, ...] | None = None  # when participants were chosen here last
+        self._looked: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._latest: dict[str, asyncio.Task[None]] = {}
         self.put(events.Resumed())
@@ -100,6 +113,16 @@ class Driver:
         handled = asyncio.Event()
         self._inbox.put_nowait((event, handled))
         await handled.wait()
+
+    def look(self) -> None:
+        """Something concerns the members: see to the next round's while one runs. Before a round it is done anyway."""
+        training = self.training
+        running = training.state in (State.ROUND_RUNNING, State.AGGREGATING) and training.finish is None
+        moment = self._tools.clock.monotonic()
+        lately = self._looked is not None and moment - self._looked < LOOK_PAUSE
+        if running and not training.evaluating_only and not lately and not self._is_going_on("look"):
+            self._looked = moment
+            self._spawn(self._prepare, "look")
 
     async def run(self) -> None:
         """Return when the training has ended and its clients are told, or another server has taken it over.
@@ -119,6 +142,7 @@ class Driver:
             await self._hand_over()
             raise
         finally:
+            self._tools.meter.over(self.training.training_id)
             self._cancel_tasks()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -157,10 +181,21 @@ class Driver:
         if isinstance(event, events.Subscribed) and not self._unwritten:
             self._unwritten = True
             self._spawn(self._note, "note")
+        self._measure(event)
         if self.training.terminal:
             self._cancel_tasks()
         for effect in step.effects:
             self._run(effect)
+
+    def _measure(self, event: events.Event) -> None:
+        """Note who is not busy with the round any more."""
+        training, meter = self.training, self._tools.meter
+        if training.state is not State.ROUND_RUNNING:
+            meter.over(training.training_id)
+        elif isinstance(event, events.Reported | events.Errored):
+            participant = training.participants.get(event.client_id)
+            if participant and participant.state in SETTLED:
+                meter.done(training.training_id, [event.client_id])
 
     async def _commit(self, training: Training, effects: tuple[events.Effect, ...]) -> None:
         """Write the training and its notifications; without a database, wait for it.
@@ -202,8 +237,13 @@ class Driver:
         match effect:
             case events.Select():
                 self._spawn(self._select)
-            case events.AskRound(participants):
-                self._spawn(partial(self._ask, participants), "ask")
+            case events.AskRound(participants, beside):
+                self._tools.meter.asked(self.training.training_id, _names(participants))
+                self._spawn(partial(self._ask, participants), "" if beside else "ask")
+                if not beside:
+                    self._spawn(self._look_after, "owners")
+            case events.Relocate(client_id, reason):
+                self._spawn(partial(self._relocate, client_id, reason))
             case events.ArmDeadline(number, at):
                 self._spawn(partial(self._wait, number, at), "wait")
             case events.Aggregate(number):
@@ -211,9 +251,11 @@ class Driver:
             case events.StoreResult(finish):
                 self._spawn(partial(self._store, finish.round))
             case events.Withdraw(participants):
+                self._tools.meter.done(self.training.training_id, _names(participants))
                 self._spawn(partial(self._tools.asker.withdraw, self.training, participants))
             case events.CleanUp():
                 self._spawn(partial(self._tools.results.clean_up, self.training))
+                self._spawn(partial(self._tools.members.end, self.training))
 
     def _spawn(self, work: Work, kind: str = "") -> None:
         """Run work beside the loop; of a named kind only the latest goes on."""
@@ -224,6 +266,9 @@ class Driver:
             if earlier := self._latest.get(kind):
                 earlier.cancel()
             self._latest[kind] = task
+
+    def _is_going_on(self, kind: str) -> bool:
+        return kind in self._latest and not self._latest[kind].done()
 
     def _cancel_tasks(self) -> None:
         for task in self._tasks:
@@ -260,15 +305,39 @@ class Driver:
 
     async def _select(self) -> None:
         await self._tools.files.prepare(self.training)
+        if self._is_going_on("look"):
+            await asyncio.wait([self._latest["look"]])
+        training = self.training
+        # Whoever drove it before may have died before it saw what happened; where it was stopped, others are free.
+        afresh = training.stopped != self._stopped_then
         try:
-            participants = await self._tools.members.choose(self.training)
+            participants = await self._tools.members.choose(training, afresh=afresh)
         except NotEnoughMembers as error:
             self.put(events.SelectionFailed(str(error)))
         else:
+            self._stopped_then = training.stopped
             self.put(events.Selected(participants))
+
+    async def _prepare(self) -> None:
+        await self._tools.members.prepare(self.training)
 
     async def _ask(self, participants: tuple[Participant, ...]) -> None:
         await self._tools.asker.ask(self.training, participants, self.put)
+
+    async def _look_after(self) -> None:
+        """Notice owners of tasks that are gone, or whose hours are over, as long as the round runs."""
+        number = self.training.round
+        while True:
+            await self._tools.clock.sleep(LOOK_SECONDS)
+            for client_id, reason in await self._tools.mover.stranded(self.training):
+                self.put(events.Stranded(client_id, number, reason))
+
+    async def _relocate(self, client_id: str, reason: str) -> None:
+        await self._tools.mover.relocate(self.training, client_id, reason, self._settled)
+
+    async def _settled(self, event: events.Event) -> Training:
+        await self.settle(event)
+        return self.training
 
     async def _note(self) -> None:
         await self._tools.clock.sleep(NOTE_PAUSE)
@@ -296,6 +365,10 @@ def _by_key(training: Training) -> dict[str, str]:
     return {participant.key: client_id for client_id, participant in training.participants.items()}
 
 
+def _names(participants: Iterable[Participant]) -> list[str]:
+    return [participant.client_id for participant in participants]
+
+
 def _durable(training: Training) -> tuple[object, ...]:
     """What must be written when it changes; who reported what in a running round may be lost and asked again.
 
@@ -309,6 +382,8 @@ def _durable(training: Training) -> tuple[object, ...]:
         training.stopped,
         training.stop,
         training.notified,
+        training.moves,
+        training.deposits,
     )
 
 

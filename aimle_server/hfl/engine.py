@@ -94,10 +94,15 @@ class Engine:
             _log.warning("the database does not answer; leases run out by themselves")
 
     async def begin(self, training: Training, reserve: Callable[[Session], Awaitable[None]]) -> None:
-        """Store a new training together with the place for its result that `reserve` makes, and drive it."""
+        """Store a new training, with the place for its result that `reserve` makes and its selection, and drive it."""
         now = self._tools.clock.now()
         until = self._until(now)
-        await self._tools.trainings.add(training.to_document(), self._tools.holder, until, now, reserve)
+
+        async def first(session: Session) -> None:
+            await reserve(session)
+            await self._tools.members.begin(training, now, session)
+
+        await self._tools.trainings.add(training.to_document(), self._tools.holder, until, now, first)
         if self._stopped:
             await self._release([training.training_id])
         else:
@@ -114,6 +119,13 @@ class Engine:
             return handled.done()
         finally:
             handled.cancel()
+
+    async def look(self, now: datetime) -> None:
+        """Have the members looked at of those trainings whose selection something concerns."""
+        trainings = [driver.training for driver in self._drivers.values()]
+        for training_id in await self._tools.members.concerned(trainings, now):
+            if driver := self._drivers.get(training_id):
+                driver.look()
 
     async def wait(self, training_id: str, seconds: float) -> None:
         """Return when a training that is driven here has ended, or after that many seconds."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from aimle_server.hfl.objective import StopConditions
-from aimle_server.hfl.training import Finish, Participant
+from aimle_server.hfl.training import Finish, Move, Participant
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,41 @@ class Continued:
     stop: StopConditions | None
 
 
+@dataclass(frozen=True)
+class Deposited:
+    """A client's intermediate state is stored, after so many iterations (TS 23.482 8.6)."""
+
+    client_id: str
+    round: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """A client's task is another one's from now on; `move` says whose."""
+
+    move: Move
+    target: Participant
+
+
+@dataclass(frozen=True)
+class Stranded:
+    """A client will not finish its task: it is gone, or its hours are over."""
+
+    client_id: str
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unmoved:
+    """Nobody was found who goes on with a client's task."""
+
+    client_id: str
+    round: int
+    reason: str
+
+
 Event = (
     Resumed
     | Selected
@@ -144,6 +179,10 @@ Event = (
     | Cancelled
     | Left
     | Continued
+    | Deposited
+    | HandedOver
+    | Stranded
+    | Unmoved
 )
 
 
@@ -154,9 +193,21 @@ class Select:
 
 @dataclass(frozen=True)
 class AskRound:
-    """Hand each participant the round's model; leads to Subscribed or Errored."""
+    """Hand each participant the round's model; leads to Subscribed or Errored.
+
+    With `beside` they are asked beside the others, who go on.
+    """
 
     participants: tuple[Participant, ...]
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Relocate:
+    """Find another owner for a client's task; leads to HandedOver or Unmoved."""
+
+    client_id: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -206,4 +257,4 @@ class Notify:
     sequence: int = 0
 
 
-Effect = Select | AskRound | ArmDeadline | Aggregate | StoreResult | Withdraw | CleanUp | Notify
+Effect = Select | AskRound | Relocate | ArmDeadline | Aggregate | StoreResult | Withdraw | CleanUp | Notify

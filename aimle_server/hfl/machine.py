@@ -8,11 +8,11 @@
 that are late, repeated or from a stranger are normal and change nothing. (TS 23.482 8.12.2.1 steps 3-10.)
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from aimle_server.hfl import messages
+from aimle_server.hfl import messages, moving
 from aimle_server.hfl.events import (
     Aggregate,
     Aggregated,
@@ -23,9 +23,11 @@ from aimle_server.hfl.events import (
     CleanUp,
     Continued,
     Deadline,
+    Deposited,
     Effect,
     Errored,
     Event,
+    HandedOver,
     Left,
     Notify,
     Offended,
@@ -36,7 +38,9 @@ from aimle_server.hfl.events import (
     SelectionFailed,
     Stored,
     StoreResult,
+    Stranded,
     Subscribed,
+    Unmoved,
     Withdraw,
 )
 from aimle_server.hfl.training import (
@@ -120,12 +124,20 @@ def _advance(training: Training, event: Event, now: datetime) -> Step:
             return Step(
                 training.with_participant(replace(training.participants[client_id], subscription=uri))
             )
+        case Deposited() | HandedOver() | Stranded() if training.state is State.ROUND_RUNNING:
+            return Step(*moving.advance(training, event))
+        case Errored(client_id, number, attempt, reason) if attempt == training.attempt and moving.may_move(
+            training, client_id, number
+        ):
+            return Step(*moving.leave(training, client_id, reason, broken=True))
+        case Unmoved(client_id, number, reason) if number == training.round:
+            return _stay(training, client_id, reason, now)
         case Reported() | Errored():
             return _settle(training, _record(training, event), now)
         case Offended(client_id, reason) if client_id in training.participants and training.finish is None:
             return _offend(training, client_id, reason, now)
         case Deadline(number) if training.state is State.ROUND_RUNNING and number == training.round:
-            return _settle(training, _time_out(training), now)
+            return _close(training, now)
         case Aggregated(number) if _aggregating(training) and number == training.round:
             return _commit(training, now)
         case Stored() if training.finish:
@@ -164,7 +176,8 @@ def _unattended(training: Training, reason: str, now: datetime) -> Step:
 def _start_round(training: Training, participants: tuple[Participant, ...], now: datetime) -> Step:
     if any(participant.client_id in training.stopped for participant in participants):
         return Step(training, (Select(),))  # the operation was stopped there while they were chosen
-    chosen = {participant.client_id: _as_known(training, participant).asked() for participant in participants}
+    again = training.attempt > 1
+    chosen = {each.client_id: _as_known(training, each).asked(again=again) for each in participants}
     gone = tuple(old for client_id, old in training.participants.items() if client_id not in chosen)
     deadline = now + timedelta(seconds=training.quorum.round_timeout)
     started = replace(
@@ -183,7 +196,7 @@ def _as_known(training: Training, participant: Participant) -> Participant:
     known = training.participants.get(participant.client_id)
     if known is None or (known.key, known.uri) != (participant.key, participant.uri):
         return participant
-    return replace(participant, subscription=known.subscription)
+    return replace(participant, subscription=known.subscription, deposited=known.deposited)
 
 
 def _record(training: Training, event: Reported | Errored) -> Training:
@@ -211,13 +224,57 @@ def _record(training: Training, event: Reported | Errored) -> Training:
     return training.with_participant(reported)
 
 
-def _time_out(training: Training) -> Training:
+def _time_out(training: Training, spared: Collection[str] = ()) -> Training:
     for participant in training.participants.values():
-        if participant.state not in SETTLED:
+        if participant.state not in SETTLED and participant.client_id not in spared:
             training = training.with_participant(
                 participant.missed(ParticipantState.TIMED_OUT, "no report in time")
             )
     return training
+
+
+def _close(training: Training, now: datetime) -> Step:
+    """The time of a round is over; tasks with an intermediate state go on elsewhere, which takes as long again.
+
+    So do, once, those for which another owner is being looked for already.
+    """
+    silent = [
+        client_id
+        for client_id in training.participants
+        if moving.may_move(training, client_id, training.round)
+    ]
+    on_the_way = [] if _is_prolonged(training) else _on_the_way(training)
+    if not silent and not on_the_way:
+        return _settle(training, _time_out(training), now)
+    effects: list[Effect] = []
+    for client_id in silent:
+        training, begun = moving.leave(training, client_id, "no report in time", broken=True)
+        effects += begun
+    deadline = now + timedelta(seconds=training.quorum.round_timeout)
+    effects.append(ArmDeadline(training.round, deadline))
+    return Step(replace(_time_out(training, [*silent, *on_the_way]), deadline=deadline), tuple(effects))
+
+
+def _is_prolonged(training: Training) -> bool:
+    length = timedelta(seconds=training.quorum.round_timeout)
+    began, deadline = training.round_started, training.deadline
+    return began is not None and deadline is not None and deadline > began + length
+
+
+def _on_the_way(training: Training) -> list[str]:
+    """The owners of tasks for which others are being looked for."""
+    return [p.client_id for p in training.participants.values() if p.leaving and p.state not in SETTLED]
+
+
+def _stay(training: Training, client_id: str, reason: str, now: datetime) -> Step:
+    """Nobody takes a task over: whoever has it may still report, unless it could not be asked."""
+    participant = training.participants.get(client_id)
+    if training.state is not State.ROUND_RUNNING or participant is None or not participant.leaving:
+        return Step(training)
+    if participant.broken:
+        missed = participant.missed(ParticipantState.ERRORED, f"{participant.leaving}; {reason}")
+        return _settle(training, training.with_participant(missed), now)
+    return Step(training.with_participant(replace(participant, leaving="")))
 
 
 def _settle(before: Training, after: Training, now: datetime) -> Step:

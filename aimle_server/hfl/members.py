@@ -1,30 +1,28 @@
 """Who takes part in the next round (TS 23.482 8.12.2.1 steps 3 and 4).
 
-Named members (or those of a client set) come first, then whoever fulfils the criteria, which are looked at
-again before every round. Newcomers are asked whether they take part (8.10); those who stay are not.
+Named members (or those of a client set) come first, then whoever fulfils the criteria. Newcomers are asked whether
+they take part (8.10); those who stay are not.
+
+A training whose request has criteria keeps its selection as a subscription (8.13) that the watch marks: what happens
+to clients while a round runs is looked at then, so that the next round finds its places taken. A round before which
+nothing has happened reads no registration. Without criteria the members are looked at before every round.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from aimle_server.hfl import seats
+from aimle_server.hfl.candidates import Candidates
 from aimle_server.hfl.training import Participant, Training
-from aimle_server.procedures.client_participation import (
-    AimleClients,
-    gather_participants,
-    participation_request,
-)
-from aimle_server.procedures.external import External
-from aimle_server.procedures.matching import (
-    TRAINING_OPERATION,
-    Candidate,
-    candidate_of,
-    fulfils_member_criteria,
-    training_tags,
-)
+from aimle_server.procedures import reporting
+from aimle_server.procedures.client_participation import AimleClients, depart, participation_request
+from aimle_server.procedures.kept_selection import Selector, Wanted, known
+from aimle_server.procedures.matching import TRAINING_OPERATION, Candidate
 from aimle_server.procedures.schedule import OperationalSchedule
-from ml_repository.registrations import Registrations
+from ml_repository.database import Session
+from ml_repository.subscriptions import OF_A_TRAINING, Looked, Subscription, Subscriptions
 from sbi.clock import Clock
 
 RETRY_SECONDS = 2.0
@@ -32,12 +30,6 @@ RETRY_SECONDS = 2.0
 
 SCHEDULE_SECONDS = 60.0
 """Longest sleep before the schedule is looked at again: the clock may have been set meanwhile."""
-
-MOST_PARTICIPANTS = 1000
-"""Participants of a training whose request says by criteria who takes part, and not how many."""
-
-PASS_OVER = 60.0
-"""Seconds for which a client that did not join, or stopped reporting, is not asked again: others come first."""
 
 
 class NotEnoughMembers(Exception):
@@ -48,58 +40,82 @@ class MemberSelection:
     """Chooses participants.
 
     Args:
-        registrations, clients, external: who is registered, the way to them, what other systems know.
+        candidates: who may take part.
+        subscriptions: keep the selections.
+        selector: brings them up to date.
+        clients: the way to the clients.
         server_id: who asks, `requesterId`.
         new_key: makes the unguessable part of a participant's addresses.
-        patience: seconds that one client has to answer an invitation.
         join_timeout: seconds to find enough participants before the training fails.
     """
 
     def __init__(
         self,
-        registrations: Registrations,
+        candidates: Candidates,
+        subscriptions: Subscriptions,
+        selector: Selector,
         clients: AimleClients,
-        external: External,
         clock: Clock,
         new_key: Callable[[], str],
         *,
         server_id: str,
-        patience: float,
         join_timeout: float,
     ) -> None:
-        self._registrations = registrations
+        self._candidates = candidates
+        self._subscriptions = subscriptions
+        self._selector = selector
         self._clients = clients
-        self._external = external
         self._clock = clock
         self._new_key = new_key
         self._server_id = server_id
-        self._patience = patience
         self._join_timeout = join_timeout
-        self._passed_over: dict[tuple[str, str], float] = {}
 
-    async def choose(self, training: Training) -> tuple[Participant, ...]:
+    async def begin(self, training: Training, now: datetime, session: Session) -> None:
+        """Have a training's clients watched from now on, if it has criteria."""
+        if _watched(training):
+            await self._subscriptions.add(seats.subscription_of(training), now, session)
+
+    async def end(self, training: Training) -> None:
+        """Watch no more; clients that joined and came into no round depart. Doing it twice changes nothing."""
+        if subscription := await self._subscription(training):
+            await self._depart(training, seats.waiting(training, subscription.state))
+            await self._subscriptions.remove(
+                OF_A_TRAINING, training.training_id, training.owner, self._clock.now()
+            )
+
+    async def concerned(self, trainings: Iterable[Training], now: datetime) -> list[str]:
+        """Ids of those of the trainings whose members have to be looked at."""
+        watched = [training.training_id for training in trainings if _watched(training)]
+        return await self._subscriptions.due(watched, now) if watched else []
+
+    async def choose(self, training: Training, *, afresh: bool) -> tuple[Participant, ...]:
         """The participants of the next round, by client id, once the operational schedule allows one.
+
+        Args:
+            afresh: look at the selection whatever the watch says.
 
         Raises:
             NotEnoughMembers: after `join_timeout` seconds there are still fewer than the quorum.
         """
         await self._wait_for_schedule(training)
         began = self._clock.monotonic()
-        self._pass_over(
-            training, {p.client_id for p in training.participants.values() if _silent(training, p)}
-        )
-        staying = await self._staying(training)
-        wanted = _wanted(training)
-        needed = training.quorum.needed(wanted)
-        while True:
-            joined = await self._invite(training, staying, (wanted or MOST_PARTICIPANTS) - len(staying))
-            chosen = sorted((*staying, *joined), key=lambda participant: participant.client_id)
-            if len(chosen) >= needed:
-                return tuple(chosen)
+        needed = training.quorum.needed(seats.wanted(training))
+        subscription = await self._subscription(training)
+        chosen = seats.seated(training, subscription)
+        if afresh or not seats.is_settled(training, subscription, chosen, self._clock.now()):
+            chosen = await self._look(training, subscription, chosen)
+        while len(chosen) < needed:
             if self._clock.monotonic() - began >= self._join_timeout:
                 raise NotEnoughMembers(f"{len(chosen)} clients take part, {needed} needed")
-            staying = tuple(chosen)
             await self._clock.sleep(RETRY_SECONDS)
+            chosen = await self._look(training, await self._subscription(training), chosen)
+        return tuple(sorted(chosen, key=lambda participant: participant.client_id))
+
+    async def prepare(self, training: Training) -> None:
+        """While a round runs: see who keeps a place in the next one, and have the free ones taken."""
+        subscription = await self._subscription(training)
+        if subscription is not None:
+            await self._look(training, subscription, seats.seated(training, subscription))
 
     async def _wait_for_schedule(self, training: Training) -> None:
         schedule = OperationalSchedule.of_request(training.request)
@@ -112,102 +128,64 @@ class MemberSelection:
                 return
             await self._clock.sleep(min((opens - now).total_seconds(), SCHEDULE_SECONDS))
 
-    async def _staying(self, training: Training) -> tuple[Participant, ...]:
-        """Present participants that are still registered, still fulfil the request and still report."""
-        kept = [
-            participant
-            for participant in training.participants.values()
-            if not _silent(training, participant) and participant.client_id not in training.stopped
-        ]
-        if not kept:
-            return ()
-        now = self._clock.now()
-        found = await self._registrations.by_client_ids((p.client_id for p in kept), now)
-        staying = []
-        for participant in kept:
-            if registration := found.get(participant.client_id):
-                candidate = await self._fits(training, registration, now)
-                if candidate:
-                    staying.append(_moved(participant, candidate))
-        return tuple(staying)
-
-    async def _fits(
-        self, training: Training, registration: Mapping[str, Any], now: datetime
-    ) -> Candidate | None:
-        """The client as a candidate: a named member when it is free, any other by the criteria."""
-        if registration["_id"] in training.members:
-            return candidate_of(registration, None, now)
-        criteria = training.request.get("memSelCrit")
-        datasets = training.request["datasetId"]
-        return await fulfils_member_criteria(criteria, datasets, registration, now, self._external)
-
-    async def _invite(
-        self, training: Training, staying: Sequence[Participant], missing: int
-    ) -> list[Participant]:
-        """Newcomers that agree to take part, at most as many as are missing."""
-        if missing <= 0:
-            return []
-        asked: set[str] = set()
-        accepted = await gather_participants(
-            self._clients,
-            self._newcomers(training, {p.client_id for p in staying}, asked),
-            missing,
-            lambda candidate, part: membership(
-                training, self._server_id, _dataset(training, candidate.profile), part
-            ),
-            timeout=self._patience * 3,
-            patience=self._patience,
+    async def _subscription(self, training: Training) -> Subscription | None:
+        if not _watched(training):
+            return None
+        return await self._subscriptions.get(
+            OF_A_TRAINING, training.training_id, training.owner, self._clock.now()
         )
-        self._pass_over(training, asked - {candidate.client_id for candidate in accepted})
-        return [
-            Participant(
-                client_id=candidate.client_id,
-                uri=candidate.uri,
-                key=self._new_key(),
-                dataset=_dataset(training, candidate.profile),
-            )
-            for candidate in accepted
-        ]
 
-    def _pass_over(self, training: Training, client_ids: set[str]) -> None:
-        now = self._clock.monotonic()
-        waiting = {key: until for key, until in self._passed_over.items() if until > now}
-        self._passed_over = waiting | {
-            (training.training_id, client_id): now + PASS_OVER for client_id in client_ids
-        }
-
-    def _is_passed_over(self, training: Training, client_id: str) -> bool:
-        until = self._passed_over.get((training.training_id, client_id))
-        return until is not None and until > self._clock.monotonic()
-
-    async def _newcomers(
-        self, training: Training, present: set[str], asked: set[str]
-    ) -> AsyncGenerator[Candidate, None]:
-        """Candidates that do not take part yet; notes in `asked` whom it gave."""
-        async for candidate in self._outsiders(training, present | set(training.stopped)):
-            if not self._is_passed_over(training, candidate.client_id):
-                asked.add(candidate.client_id)
-                yield candidate
-
-    async def _outsiders(self, training: Training, out: set[str]) -> AsyncGenerator[Candidate, None]:
-        """Named members first, then by the criteria."""
+    async def _look(
+        self, training: Training, subscription: Subscription | None, before: Sequence[Participant]
+    ) -> list[Participant]:
+        """Those of before that still fulfil the request, and newcomers for the free places."""
         now = self._clock.now()
-        named = [client_id for client_id in training.members if client_id not in out]
-        found = await self._registrations.by_client_ids(named, now) if named else {}
-        for client_id in named:
-            registration = found.get(client_id)
-            if registration and (candidate := candidate_of(registration, None, now)):
-                yield candidate
-        if "memSelCrit" not in training.request:
-            return
-        seen = out | set(training.members)
-        for dataset in training.request["datasetId"]:
-            async for registration in self._registrations.candidates(training_tags(dataset), now):
-                if registration["_id"] in seen:
-                    continue
-                seen.add(registration["_id"])
-                if candidate := await self._fits(training, registration, now):
-                    yield candidate
+        silent = [p.client_id for p in training.participants.values() if seats.is_silent(training, p)]
+        self._candidates.pass_over(training, silent)
+        found = await self._selector.select([p.client_id for p in before], self._wanted(training), (), now)
+        self._candidates.pass_over(training, found.refused)
+        stay = [seats.moved(p, found.kept[p.client_id].uri) for p in before if p.client_id in found.kept]
+        come = [seats.take(training, candidate, self._new_key()) for candidate in found.joined]
+        if subscription is None:
+            return [*stay, *come]
+        looked = seats.looked(training, [*stay, *come], found, now)
+        return [*stay, *come] if await self._keep(training, subscription, looked, come) else stay
+
+    def _wanted(self, training: Training) -> Wanted:
+        def make_body(candidate: Candidate, part: str) -> Mapping[str, Any]:
+            return membership(training, self._server_id, seats.dataset_of(training, candidate.profile), part)
+
+        return Wanted(
+            seats.most(training),
+            partial(self._candidates.fits, training),
+            lambda _, present: self._candidates.newcomers(training, present),
+            make_body,
+        )
+
+    async def _keep(
+        self, training: Training, subscription: Subscription, looked: Looked, come: Sequence[Participant]
+    ) -> bool:
+        """Have the subscription remember who has a place; False: another process has, and the newcomers depart."""
+        kept = False
+        try:
+            now = self._clock.now()
+            told = reporting.told(subscription, looked, now)
+            kept = await self._subscriptions.save(subscription, looked, told, now)
+        finally:
+            if not kept:
+                await self._depart(training, come)
+        if kept:
+            await self._depart(training, seats.given_up(training, subscription, looked))
+        return kept
+
+    async def _depart(self, training: Training, waiting: Iterable[Participant]) -> None:
+        """Tell clients that joined, and came into no round, that they are not needed."""
+        leaving = {p.client_id: p for p in waiting if not stays_in_set(training, p.client_id)}
+
+        def make_body(candidate: Candidate, part: str) -> Mapping[str, Any]:
+            return membership(training, self._server_id, leaving[candidate.client_id].dataset, part)
+
+        await depart(self._clients, [known(p.client_id, p.uri) for p in leaving.values()], make_body)
 
 
 def membership(training: Training, server_id: str, dataset: str, part: str) -> dict[str, Any]:
@@ -225,27 +203,10 @@ def membership(training: Training, server_id: str, dataset: str, part: str) -> d
     )
 
 
-def _silent(training: Training, participant: Participant) -> bool:
-    """Whether it missed so many rounds in a row that it does not take part any more."""
-    return participant.misses >= training.quorum.max_misses
+def stays_in_set(training: Training, client_id: str) -> bool:
+    """Whether the client joined its set before the training, and stays in it."""
+    return "clientSetId" in training.request and client_id in training.members
 
 
-def _wanted(training: Training) -> int:
-    """How many are to take part; 0: as many as there are. Criteria replace members that were stopped."""
-    if training.quorum.wanted or "memSelCrit" in training.request:
-        return training.quorum.wanted or len(training.members)
-    return len(set(training.members) - set(training.stopped))
-
-
-def _moved(participant: Participant, candidate: Candidate) -> Participant:
-    """The participant at the address it has now; at another one it knows nothing of its subscription."""
-    if participant.uri == candidate.uri:
-        return participant
-    return replace(participant, uri=candidate.uri, subscription=None)
-
-
-def _dataset(training: Training, profile: Mapping[str, Any]) -> str:
-    """The first of the request's datasets that the client says it has; unsaid, the first."""
-    wanted: list[str] = training.request["datasetId"]
-    has = profile.get("dataSetAvail", {}).get("dataSetIds", ())
-    return next((dataset for dataset in wanted if dataset in has), wanted[0])
+def _watched(training: Training) -> bool:
+    return "memSelCrit" in training.request

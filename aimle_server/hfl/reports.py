@@ -13,6 +13,7 @@ from typing import Any
 
 from aimle_server.hfl.engine import Engine, Seat
 from aimle_server.hfl.events import Errored, Offended, Reported
+from aimle_server.hfl.load import LoadMeter
 from aimle_server.hfl.round_files import RoundFiles
 from aimle_server.hfl.training import SETTLED, State
 from ml_repository.registrations import Registrations
@@ -51,10 +52,13 @@ _WIRE_METRICS = {
 class Reports:
     """Takes what the participants of this process's trainings send."""
 
-    def __init__(self, engine: Engine, files: RoundFiles, registrations: Registrations) -> None:
+    def __init__(
+        self, engine: Engine, files: RoundFiles, registrations: Registrations, meter: LoadMeter
+    ) -> None:
         self._engine = engine
         self._files = files
         self._registrations = registrations
+        self._meter = meter
 
     def seat(self, key: str, round_number: int | None = None) -> Seat:
         """The participant with this key, of this round.
@@ -120,6 +124,8 @@ class Reports:
         """
         seat = self._engine.seat(key)
         details = body.get("aimle", {})
+        if "load" in details:
+            self._meter.reported(seat.client_id, details["load"])
         if error := body.get("hflTrngErr"):
             reason = details.get("reason", error)[:LONGEST_REASON]
             seat.driver.put(Errored(seat.client_id, round_number, attempt, reason))

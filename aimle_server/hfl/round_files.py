@@ -238,6 +238,8 @@ class RoundFiles:
         for number in range(1, training.round + 1):
             await self._artifacts.delete(_checkpoint_id(training, number))
             await self._artifacts.delete(_memory_id(training, number))
+        for seat in training.seats:
+            await self._artifacts.delete(state_id(training, seat))
         await self.folders.remove([training.training_id])
 
 
@@ -266,6 +268,11 @@ def digest_of(path: Path, algorithm: str = SHA256) -> Digest:
 
 def _checkpoint_id(training: Training, number: int) -> str:
     return f"training:{training.training_id}:model:{number}"
+
+
+def state_id(training: Training, seat: str) -> str:
+    """The artifact that holds the latest intermediate state of the tasks of this seat (TS 23.482 8.6)."""
+    return f"training:{training.training_id}:state:{seat}"
 
 
 def _memory_id(training: Training, number: int) -> str:

@@ -58,6 +58,11 @@ class Participant:
         misses: rounds in a row that it did not report.
         reason: why it did not report the running round, in words.
         offences: updates of this training that had to be refused.
+        seat: the key of the first owner of its task in the running round, by which the intermediate state is stored.
+        deposited: iterations behind the intermediate state that is stored; None: there is none.
+        moves: how often the task changed hands in the running round.
+        leaving: why another owner is being looked for; empty: none is.
+        broken: whether it does not go on itself if there is no other owner.
     """
 
     client_id: str
@@ -72,16 +77,58 @@ class Participant:
     misses: int = 0
     reason: str = ""
     offences: int = 0
+    seat: str = ""
+    deposited: int | None = None
+    moves: int = 0
+    leaving: str = ""
+    broken: bool = False
 
-    def asked(self) -> Self:
-        """The same participant as a round starts."""
-        return replace(
-            self, state=ParticipantState.TRAINING, samples=0, eval_samples=0, metrics={}, reason=""
+    @property
+    def own_seat(self) -> str:
+        """The seat of its task."""
+        return self.seat or self.key
+
+    def asked(self, *, again: bool = False) -> Self:
+        """The same participant as a round starts, or is asked `again` after its attempt before came to nothing."""
+        asked = replace(
+            self,
+            state=ParticipantState.TRAINING,
+            samples=0,
+            eval_samples=0,
+            metrics={},
+            reason="",
+            leaving="",
+            broken=False,
         )
+        return asked if again else replace(asked, seat=self.key, deposited=None, moves=0)
 
     def missed(self, state: ParticipantState, reason: str) -> Self:
         """The same participant after it failed to report, in this way."""
         return replace(self, state=state, misses=self.misses + 1, reason=reason)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A task that went from one client to another (TS 23.482 8.6).
+
+    Attributes:
+        transfer_id: by which transfer.
+        round: of which round it was a part.
+        source, target: client ids.
+        mode: DIRECT or SERVER_CONTROLLED.
+        iterations: done by then; the target did, or is to do, the rest.
+        at: when the owner changed.
+        reason: in words.
+    """
+
+    transfer_id: str
+    round: int
+    source: str
+    target: str
+    mode: str
+    iterations: int
+    at: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +215,8 @@ class Training:
         stopped: clients at which the operation was stopped; they are not asked again.
         participants: by client id.
         history: committed rounds, oldest first.
+        moves: tasks that changed hands, oldest first.
+        seats: those for which an intermediate state has been stored; `deposits`: how often one was.
         initial_metrics: evaluation of the model the training began with.
         finish: set while AGGREGATING means storing the result.
         reason: why it ended.
@@ -198,6 +247,9 @@ class Training:
     participants: Mapping[str, Participant] = field(default_factory=dict)
     stopped: tuple[str, ...] = ()
     history: tuple[RoundRecord, ...] = ()
+    moves: tuple[Move, ...] = ()
+    seats: tuple[str, ...] = ()
+    deposits: int = 0
     initial_metrics: Mapping[str, float] = field(default_factory=dict)
     finish: Finish | None = None
     reason: str | None = None
@@ -257,6 +309,8 @@ class Training:
                     )
                     for record in known["history"]
                 ),
+                "moves": tuple(Move(**move) for move in known.get("moves", ())),
+                "seats": tuple(known.get("seats", ())),
                 "finish": finish and Finish(**finish | {"state": State(finish["state"])}),
             }
         )

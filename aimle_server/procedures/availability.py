@@ -30,6 +30,12 @@ def covers_schedule(profile: Wire, schedules: Iterable[Wire]) -> bool:
     return _covers(_available(profile), _union(schedules))
 
 
+def meets_schedule(profile: Wire, schedules: Iterable[Wire]) -> bool:
+    """Whether the client is available at any time of the requested ScheduledCommunicationTimes."""
+    wanted = _union(schedules)
+    return any(start < last and first < end for start, end in _available(profile) for first, last in wanted)
+
+
 def covers_window(profile: Wire, start: datetime, stop: datetime) -> bool:
     """Whether the client is available from `start` to `stop`."""
     if stop - start >= timedelta(seconds=WEEK):

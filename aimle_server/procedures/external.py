@@ -83,3 +83,8 @@ class External:
     velocity: VelocityService = _NOTHING
     qos: QosService = _NOTHING
     edge: EdgeServers = _NOTHING
+
+    @property
+    def locates(self) -> bool:
+        """Whether a location service is connected."""
+        return self.location is not _NOTHING

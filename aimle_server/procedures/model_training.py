@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from aimle_server.hfl.members import MOST_PARTICIPANTS
 from aimle_server.hfl.objective import METRIC_OF, Objective
+from aimle_server.hfl.seats import MOST_PARTICIPANTS
 from aimle_server.hfl.training import QuorumRule, Training
 from aimle_server.procedures.schedule import OperationalSchedule
 from aimle_server.settings import Hfl

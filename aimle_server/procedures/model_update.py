@@ -147,10 +147,10 @@ def accuracy_of(model: StoredModel) -> float | None:
     observed = model.info.get("phaseInfo", {}).get("observedPerf", {})
     try:
         value = json.loads(observed.get("appSpecPerfData", ""))["accuracy"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        value = None
-    if isinstance(value, int | float):
-        return float(value)
+        if isinstance(value, int | float):
+            return float(value)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        pass  # whoever stores a model writes there what he likes
     return observed["resourceAddr"] / 100 if "resourceAddr" in observed else None
 
 

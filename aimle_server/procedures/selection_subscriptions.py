@@ -8,24 +8,19 @@ What clients state, and that their registrations end, comes as an event. Hours p
 selected client's hours is when to look again; what only other systems know is asked for now and then.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-from aimle_server.procedures import availability
 from aimle_server.procedures.client_discovery import ClientDiscovery
-from aimle_server.procedures.client_participation import (
-    AimleClients,
-    MakeBody,
-    depart,
-    gather_participants,
-)
+from aimle_server.procedures.client_participation import AimleClients, MakeBody, depart
 from aimle_server.procedures.client_selection import by_criteria, wanted_by_criteria
 from aimle_server.procedures.external import External
+from aimle_server.procedures.kept_selection import ELSEWHERE, LONGEST, SHORT, Selector, Wanted, known
 from aimle_server.procedures.matching import Candidate, criteria_tags, matches
-from ml_repository.registrations import Registrations, client_topic
+from ml_repository.registrations import client_topic
 from ml_repository.subscriptions import Looked, Subscription
 from sbi.clock import Clock, to_wire
 
@@ -36,15 +31,6 @@ KIND = "selection"
 REFUSED = timedelta(minutes=10)
 """A client that did not join is not asked again for so long."""
 
-ELSEWHERE = timedelta(seconds=30)
-"""Between two looks at what only other systems know: location, velocity, QoS, edge servers."""
-
-SHORT = timedelta(minutes=1)
-"""Between two looks where clients are missing: the hours of some may have begun."""
-
-LONGEST = timedelta(days=1)
-"""Between two looks where nothing is expected."""
-
 _EXTERNAL = {"location", "clientVel", "clientQosReqs", "edgeAimleS"}
 
 
@@ -53,91 +39,63 @@ class SelectionWatch:
 
     Args:
         discovery: finds clients by criteria.
-        registrations: finds clients by name.
+        selector: brings selections up to date.
         clients: the way to the clients.
         external: the systems that know what a registration does not say.
-        timeout: seconds that newcomers have to agree, all together.
     """
 
     def __init__(
         self,
         discovery: ClientDiscovery,
-        registrations: Registrations,
+        selector: Selector,
         clients: AimleClients,
         external: External,
         clock: Clock,
-        timeout: float,
     ) -> None:
         self._discovery = discovery
-        self._registrations = registrations
+        self._selector = selector
         self._clients = clients
         self._external = external
         self._clock = clock
-        self._timeout = timeout
 
     async def look(self, subscription: Subscription) -> tuple[Looked, "Departures"]:
         """The selection as it is to be from now on, and whom to tell what once it is kept."""
         now = self._clock.now()
         criteria = subscription.body["selCriteria"]
         addresses = _addresses(subscription)
-        before = list(addresses)
-        found = await self._registrations.by_client_ids(before, now)
-        kept = {
-            client: candidate
-            for client in before
-            if client in found
-            and (candidate := await matches(criteria, found[client], now, self._external)) is not None
-        }
-        wanted = wanted_by_criteria(subscription.body)
-        while len(kept) > wanted:
-            kept.popitem()
         resting = [one for one in subscription.state.get("refused", ()) if one["until"] > now]
-        make_body = _body_maker(subscription)
-        exclude = {*kept, *(one["client"] for one in resting)}
-        joined, refused = await self._newcomers(criteria, wanted - len(kept), exclude, make_body)
-        selected = kept | {candidate.client_id: candidate for candidate in joined}
-        gone = [client for client in before if client not in kept]
+        wanted = self._asked_for(subscription)
+        found = await self._selector.select(list(addresses), wanted, {one["client"] for one in resting}, now)
+        selected = found.all
+        gone = [client for client in addresses if client not in found.kept]
         looked = Looked(
             state={
                 "selected": [{"client": one.client_id, "uri": one.uri} for one in selected.values()],
-                "refused": [*resting, *({"client": client, "until": now + REFUSED} for client in refused)],
+                "refused": [
+                    *resting,
+                    *({"client": client, "until": now + REFUSED} for client in found.refused),
+                ],
             },
-            topics=_topics(criteria, selected, wanted),
-            due=min(
-                [
-                    now + _pause(criteria, len(selected), subscription.body),
-                    *(_lasts(candidate, now) for candidate in selected.values()),
-                ]
-            ),
-            notification=_news(gone, [candidate.client_id for candidate in joined], now),
+            topics=_topics(criteria, selected, wanted.number),
+            due=found.due(now, _pause(criteria, len(selected), subscription.body)),
+            notification=_news(gone, [candidate.client_id for candidate in found.joined], now),
             report=_standing(selected, now),
         )
-        leaving = [_known(client, addresses[client]) for client in gone]
-        return looked, Departures(self._clients, make_body, joined, leaving)
+        leaving = [known(client, addresses[client]) for client in gone]
+        return looked, Departures(self._clients, wanted.make_body, list(found.joined), leaving)
 
-    async def _newcomers(
-        self, criteria: Wire, missing: int, exclude: set[str], make_body: MakeBody
-    ) -> tuple[list[Candidate], list[str]]:
-        """Who joined, and who was asked and did not."""
-        if missing <= 0:
-            return [], []
-        asked: list[str] = []
-
-        async def source() -> AsyncGenerator[Candidate, None]:
-            async with aclosing(self._discovery.stream(criteria, missing, exclude)) as matching:
-                async for candidate in matching:
-                    asked.append(candidate.client_id)
-                    yield candidate
-
-        joined = await gather_participants(
-            self._clients, source(), missing, make_body, timeout=self._timeout, patience=self._timeout / 2
+    def _asked_for(self, subscription: Subscription) -> Wanted:
+        criteria = subscription.body["selCriteria"]
+        return Wanted(
+            wanted_by_criteria(subscription.body),
+            lambda registration, now: matches(criteria, registration, now, self._external),
+            partial(self._discovery.stream, criteria),
+            _body_maker(subscription),
         )
-        names = {candidate.client_id for candidate in joined}
-        return joined, [client for client in asked if client not in names]
 
     async def end(self, subscription: Subscription) -> None:
         """Tell the selected clients that nobody wants them any more."""
-        candidates = [_known(client, uri) for client, uri in _addresses(subscription).items()]
+        candidates = [known(client, uri) for client, uri in _addresses(subscription).items()]
         await depart(self._clients, candidates, _body_maker(subscription))
 
 
@@ -172,11 +130,6 @@ def _topics(criteria: Wire, selected: Mapping[str, Candidate], wanted: int) -> l
     return own if len(selected) >= wanted else [criteria_tags(criteria)[0], *own]
 
 
-def _lasts(candidate: Candidate, now: datetime) -> datetime:
-    """Until when a selected client's hours last; the end of its registration is an event."""
-    return availability.available_until(candidate.profile, now) or now + LONGEST
-
-
 def _pause(criteria: Wire, selected: int, body: Wire) -> timedelta:
     if criteria.keys() & _EXTERNAL:
         return ELSEWHERE
@@ -198,11 +151,6 @@ def _notification(changes: Iterable[tuple[str, str]], now: datetime) -> dict[str
     """A ClientSelNotif."""
     reports = [{"replaced": replaced, "selected": selected} for replaced, selected in changes]
     return {"reports": reports, "timeStamp": to_wire(now)}
-
-
-def _known(client: str, uri: str) -> Candidate:
-    """A client of which no more is needed than its address."""
-    return Candidate(client, uri, {}, "")
 
 
 def _body_maker(subscription: Subscription) -> MakeBody:

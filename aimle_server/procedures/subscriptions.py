@@ -11,7 +11,7 @@ from aimle_server.procedures.reporting import granted_rule, progress
 from ml_repository.subscriptions import Looked, Subscription, Subscriptions
 from sbi.auth import Caller
 from sbi.body import load
-from sbi.clock import Clock, from_wire, to_wire
+from sbi.clock import NEVER, Clock, from_wire, to_wire
 from sbi.errors import Conflict, InvalidRequest, NotFound
 from schemas.base import merge_patch
 from schemas.common import NO_FEATURES
@@ -36,6 +36,35 @@ async def _nothing(_: Subscription) -> None:
     """Nobody has to hear of it."""
 
 
+def until_exp_time(body: Wire, now: datetime) -> tuple[Wire, datetime]:
+    """`expTime` as it is granted, and when that is; without it there is no end.
+
+    Raises:
+        InvalidRequest: it is over.
+    """
+    if "expTime" not in body:
+        return {}, NEVER
+    expires = from_wire(body["expTime"])
+    if expires <= now:
+        raise InvalidRequest.of("/expTime", "is not in the future")
+    return {"expTime": to_wire(expires)}, expires
+
+
+def until_stop_time(body: Wire, now: datetime) -> tuple[Wire, datetime]:
+    """Nothing to change, and the end of `timeValidity`.
+
+    Raises:
+        InvalidRequest: it is over, or ends before it begins.
+    """
+    window = body["timeValidity"]
+    begins, ends = from_wire(window["startTime"]), from_wire(window["stopTime"])
+    if ends <= begins:
+        raise InvalidRequest.of("/timeValidity/stopTime", "is not after startTime")
+    if ends <= now:
+        raise InvalidRequest.of("/timeValidity/stopTime", "is not in the future")
+    return {}, ends
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of subscriptions.
@@ -47,6 +76,8 @@ class Kind:
         end: told of each subscription that has ended.
         check: raises InvalidRequest for a resource that its clause does not allow.
         begin: what one that is made at this moment remembers.
+        validity: attributes that are granted instead of those asked for, and from when on a subscription is gone.
+        unsupported: attributes of optional features, which are not granted.
     """
 
     name: str
@@ -55,6 +86,8 @@ class Kind:
     end: Callable[[Subscription], Awaitable[None]] = _nothing
     check: Callable[[Wire], object] = lambda _: None
     begin: Callable[[datetime], Wire] = lambda _: {}
+    validity: Callable[[Wire, datetime], tuple[Wire, datetime]] = until_exp_time
+    unsupported: frozenset[str] = frozenset()
 
 
 class SubscriptionManagement:
@@ -169,16 +202,11 @@ class SubscriptionManagement:
             self._check_uri(body["notifUri"])
         except ValueError as error:
             raise InvalidRequest.of("/notifUri", str(error)) from error
-        granted, rule = dict(body), granted_rule(body, now)
+        granted = {name: value for name, value in body.items() if name not in self._kind.unsupported}
         if "suppFeat" in granted:
             granted["suppFeat"] = NO_FEATURES
-        if "expTime" not in granted:
-            return granted, rule.until
-        expires = from_wire(granted["expTime"])
-        if expires <= now:
-            raise InvalidRequest.of("/expTime", "is not in the future")
-        granted["expTime"] = to_wire(expires)
-        return granted, min(expires, rule.until)
+        validity, expires = self._kind.validity(body, now)
+        return {**granted, **validity}, min(expires, granted_rule(body, now).until)
 
 
 def _not_found(subscription_id: str) -> NotFound:

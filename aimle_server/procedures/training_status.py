@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aimle_server.hfl.training import Training
+from aimle_server.hfl.training import Move, Training
 from ml_repository.trainings import Trainings
 from sbi.auth import Caller
 from sbi.clock import to_wire
@@ -54,7 +54,22 @@ def status_of(document: Mapping[str, Any]) -> dict[str, Any]:
             for record in training.history
         ],
     }
+    if training.moves:
+        status["moves"] = [_move(move) for move in training.moves]
     return status | ({"reason": training.reason} if training.reason else {})
+
+
+def _move(move: Move) -> dict[str, Any]:
+    told = {
+        "round": move.round,
+        "sourceId": move.source,
+        "targetId": move.target,
+        "mode": move.mode,
+        "iterations": move.iterations,
+        "at": to_wire(move.at),
+        "transferId": move.transfer_id,
+    }
+    return told | ({"reason": move.reason} if move.reason else {})
 
 
 def _participants(training: Training) -> list[dict[str, Any]]:

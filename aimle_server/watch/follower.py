@@ -15,6 +15,9 @@ LEASE = timedelta(seconds=10)
 OVERLAP = timedelta(seconds=10)
 """So much is read again each time."""
 
+AT_ONCE = 1000
+"""Events whose topics are looked for together: many clients may have come at once."""
+
 Events = Callable[[datetime, datetime], Awaitable[Sequence[Happened]]]
 """(since, now) -> what has happened in between."""
 
@@ -63,9 +66,11 @@ class Follower:
 
     async def _mark(self, now: datetime) -> None:
         assert self._seen is not None  # noqa: S101 - so it follows
-        for event in await self._events(self._seen, now):
-            if (event.id, event.at) not in self._known:
-                await self._subscriptions.concern(event.topics, now)
-                self._known.add((event.id, event.at))
+        happened = await self._events(self._seen, now)
+        new = [event for event in happened if (event.id, event.at) not in self._known]
+        for first in range(0, len(new), AT_ONCE):
+            events = new[first : first + AT_ONCE]
+            await self._subscriptions.concern({topic for event in events for topic in event.topics}, now)
+            self._known |= {(event.id, event.at) for event in events}
         self._seen = now - OVERLAP
         self._known = {(name, at) for name, at in self._known if at > self._seen}

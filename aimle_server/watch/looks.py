@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pymongo.errors import PyMongoError
 
@@ -34,6 +34,7 @@ class Watch:
         kinds: how each is looked at.
         notify: has new notifications delivered.
         longest: a process that looks at a subscription for longer is taken for dead.
+        trainings: looks, at a moment, at those that only this process may look at.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class Watch:
         clock: Clock,
         notify: Callable[[], None],
         longest: timedelta,
+        trainings: Callable[[datetime], Awaitable[None]],
     ) -> None:
         self._subscriptions = subscriptions
         self._longest = longest
+        self._trainings = trainings
         self._followers = followers
         self._kinds = {kind.name: kind for kind in kinds}
         self._clock = clock
@@ -87,6 +90,8 @@ class Watch:
         self._wanted = await self._subscriptions.exist()
         for follower in self._followers:
             await (follower.follow(now) if self._wanted else follower.rest(now))
+        if self._wanted:
+            await self._trainings(now)
         if self._wanted and (free := AT_ONCE - len(self._looking)) > 0:
             for subscription in await self._subscriptions.claim(now, now + self._longest, free):
                 self._begin(subscription)

@@ -141,7 +141,14 @@ async def test_roles(tmp_path: Path, mongo_url: str, database: Database) -> None
     listed = dict(
         line.split("\t")[:2] for line in aimle(tmp_path, "token", "list", **where).stdout.splitlines()
     )
-    assert listed["ue-1"] == "aimle-channels aimles-client-reg"
+    device = {
+        "aimles-client-reg",
+        "aimles-task-transfer",
+        "aimle-task-transfers",
+        "aimlec-task-transfer",
+        "aimle-channels",
+    }
+    assert set(listed["ue-1"].split()) == device
     assert {"aimles-trn", "mlr-mlmm", "aimle-artifacts"} < set(listed["val-1"].split())
     assert "aimles-client-reg" not in listed["val-1"]
 

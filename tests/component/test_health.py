@@ -85,6 +85,7 @@ async def test_requests_are_counted_by_operation(pages: Pages) -> None:
 async def test_no_secrets_in_metrics(pages: Pages) -> None:
     """No label holds anything of a path or a query: those may be capabilities."""
     await pages.get(f"/aimle-hfl/v1/participants/{KEY}/rounds/1/model?token=secret")
+    await pages.get(f"/aimle-at/v1/{KEY}/anything?token=secret")
     _, text, headers = await pages.get("/metrics")
     assert headers["Content-Type"].startswith("text/plain")
     assert KEY not in text
@@ -100,6 +101,7 @@ async def test_documented_metrics(pages: Pages) -> None:
         ("aimle_request_seconds", "histogram"),
         ("aimle_training_transitions_total", "counter"),
         ("aimle_update_bytes_total", "counter"),
+        ("aimle_channels", "gauge"),
     ):
         assert f"# TYPE {name} {kind}" in text
         assert re.search(rf"# HELP {name} \w+", text)
@@ -109,4 +111,4 @@ def _operations() -> set[str]:
     from aimle_server.apis import ALL_APIS
 
     names = {operation.operation_id for api in ALL_APIS for operation in api.operations}
-    return names | {"none", "healthz", "readyz", "metrics"}
+    return names | {"none", "healthz", "readyz", "metrics", "through"}

@@ -203,7 +203,10 @@ async def test_an_event_costs_what_it_concerns(
 
 
 async def test_what_comes_while_it_is_looked_at(database: Database) -> None:
-    """An event in between has it looked at once more; a change of the resource makes the look void."""
+    """An event in between has it looked at once more, also one of what it has only then got a topic for.
+
+    A change of the resource makes the look void.
+    """
     await database.ensure_indexes({})
     store = Subscriptions(database, Outbox(database))
     await store.add(Subscription("s", "selection", "val", {"notifUri": "http://val/"}, NEVER, {}), START)
@@ -211,7 +214,10 @@ async def test_what_comes_while_it_is_looked_at(database: Database) -> None:
     assert await store.claim(START, START + timedelta(minutes=1), 5) == []
     looked = Looked({"selected": ["a"]}, ["client:a"], NEVER)
     told = Told({"reports": []}, NEVER, NEVER, {})
+    assert await store.concern(["client:a"], START) == 0
     assert await store.save(first, looked, told, START)
+    [again] = await store.claim(START, START + timedelta(minutes=1), 5)
+    assert await store.save(again, looked, Told(None, NEVER, NEVER, {}), START)
     assert await store.claim(START, START, 5) == []
     assert await store.concern(["client:a", "svc:x"], START) == 1
     [second] = await store.claim(START, START + timedelta(minutes=1), 5)

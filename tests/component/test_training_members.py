@@ -102,21 +102,25 @@ async def test_by_criteria(server: RunningServer, val: ValServer) -> None:
     """As many as `numReqClients` train; one that deregisters is replaced, and the VAL server is told of both."""
     async with AsyncExitStack() as stack:
 
-        async def join(name: str) -> str:
-            return (await stack.enter_async_context(ue(server.url, name, Pull(1.0)))).status.uri
+        async def join(name: str, trainer: Pull) -> str:
+            return (await stack.enter_async_context(ue(server.url, name, trainer))).status.uri
 
+        holding = Pull(1.0)  # so that the training is cancelled before there are any figures
+        stack.callback(holding.gate.set)
+        holding.gate.clear()
         leaving = ue(server.url, "ue-0", Pull(1.0))
         async with leaving:
-            gone, stays = leaving.status.uri, await join("ue-1")
+            gone, stays = leaving.status.uri, await join("ue-1", Pull(1.0))
             training = await begin(
                 val, criteria=member_criteria(), num_clients=2, objective=Objective(), member_updates=True
             )
             await consists_of(training, "ue-0", "ue-1")
-            new = await join("ue-2")
+            new = await join("ue-2", holding)
             await reached(training, "ROUND_RUNNING", rounds=2)
             assert set(await taking_part(training)) == {"ue-0", "ue-1"}
         await consists_of(training, "ue-1", "ue-2")
         await training.cancel()
+        holding.gate.set()
         changes = await members_told(training)
     assert sorted(changes[:2]) == sorted([(gone, True), (stays, True)])
     assert sorted(changes[2:4]) == sorted([(gone, False), (new, True)])

@@ -95,8 +95,10 @@ async def test_a_round_from_model_to_notification(
             "numSamples": 7,
             "numEvalSamples": 3,
             "metrics": measured,
+            "load": body["aimle"]["load"],
         },
     }
+    assert 0 <= body["aimle"]["load"] <= 100
     await eventually(lambda: reports)
     assert (reports[0].outcome, reports[0].round, reports[0].num_samples) == (Outcome.TRAINED, 1, 7)
     assert not client.status.busy

@@ -14,42 +14,27 @@ Json = Any
 API = SELECTION
 
 
-def request(name: str, world: World) -> Request:
-    """For clients that there are."""
-    client = world.registered_client()
-    if name == "Select":
-        return Request({"valSvcId": SERVICE, "clients": [client.name]})
-    uri = world.inbox(API, "CreateAimleClSelSubscription").uri
-    subscription = {"selCriteria": criteria(client.dataset), "reqNum": 1, "notifUri": uri}
-    if name == "CreateAimleClSelSubscription":
-        return Request(subscription)
-    made = world.val.call(API, "CreateAimleClSelSubscription", subscription)
-    assert made.status == 201, made
-    bodies = {"UpdateIndAimleClSelSubscription": {**subscription, "reqNum": 2}}
-    bodies["ModifyIndAimleClSelSubscription"] = {"reqNum": 3}
-    return Request(bodies.get(name), variables={"subscriptionId": made.location})
-
-
-class TestEveryOperation(EveryOperation):
-    """Of this API."""
-
-    api = API
-
-    def request(self, name: str, world: World) -> Request:
-        """See above."""
-        return request(name, world)
-
-
-class TestSubscription(Lifecycle):
-    """Of selection subscriptions."""
+class TestOperations(EveryOperation, Lifecycle):
+    """Of this API, and of selection subscriptions."""
 
     api = API
     collection = "/subscriptions"
     optional = ("reqNum", 2)
 
     def request(self, name: str, world: World) -> Request:
-        """See above."""
-        return request(name, world)
+        """For clients that there are."""
+        client = world.registered_client()
+        if name == "Select":
+            return Request({"valSvcId": SERVICE, "clients": [client.name]})
+        uri = world.inbox(API, "CreateAimleClSelSubscription").uri
+        subscription = {"selCriteria": criteria(client.dataset), "reqNum": 1, "notifUri": uri}
+        if name == "CreateAimleClSelSubscription":
+            return Request(subscription)
+        made = world.val.call(API, "CreateAimleClSelSubscription", subscription)
+        assert made.status == 201, made
+        bodies = {"UpdateIndAimleClSelSubscription": {**subscription, "reqNum": 2}}
+        bodies["ModifyIndAimleClSelSubscription"] = {"reqNum": 3}
+        return Request(bodies.get(name), variables={"subscriptionId": made.location})
 
 
 def pair(world: World) -> tuple[AimleClient, AimleClient]:

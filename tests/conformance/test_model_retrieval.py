@@ -10,45 +10,30 @@ API = "AIMLES_MLModelRetrieval"
 SUBSCRIBE = "CreateAimleMLModelRetrievalSubscription"
 
 
-def request(name: str, world: World) -> Request:
-    """For a model that there is."""
-    one = model()
-    store(world, one)
-    if name == "RetrieveMLModel":
-        return Request({"modelSelCrit": wanted(one)})
-    subscription = {"notifUri": world.inbox(API, SUBSCRIBE).uri, "modelSelCrit": wanted(one)}
-    if name == SUBSCRIBE:
-        return Request(subscription)
-    made = world.val.call(API, SUBSCRIBE, subscription)
-    assert made.status == 201, made
-    other = {"notifUri": world.inbox(API, SUBSCRIBE).uri}
-    bodies = {
-        "UpdateIndAimleMLModelRetrievalSubscription": {**subscription, **other},
-        "ModifyIndAimleMLModelRetrievalSubscription": other,
-    }
-    return Request(bodies.get(name), variables={"subscriptionId": made.location})
-
-
-class TestEveryOperation(EveryOperation):
-    """Of this API."""
-
-    api = API
-
-    def request(self, name: str, world: World) -> Request:
-        """See above."""
-        return request(name, world)
-
-
-class TestSubscription(Lifecycle):
-    """Of retrieval subscriptions."""
+class TestOperations(EveryOperation, Lifecycle):
+    """Of this API, and of retrieval subscriptions."""
 
     api = API
     collection = "/subscriptions"
     optional = ("modelSelCrit", {"mlModelId": "any", "interopInfo": "any"})
 
     def request(self, name: str, world: World) -> Request:
-        """See above."""
-        return request(name, world)
+        """For a model that there is."""
+        one = model()
+        store(world, one)
+        if name == "RetrieveMLModel":
+            return Request({"modelSelCrit": wanted(one)})
+        subscription = {"notifUri": world.inbox(API, SUBSCRIBE).uri, "modelSelCrit": wanted(one)}
+        if name == SUBSCRIBE:
+            return Request(subscription)
+        made = world.val.call(API, SUBSCRIBE, subscription)
+        assert made.status == 201, made
+        other = {"notifUri": world.inbox(API, SUBSCRIBE).uri}
+        bodies = {
+            "UpdateIndAimleMLModelRetrievalSubscription": {**subscription, **other},
+            "ModifyIndAimleMLModelRetrievalSubscription": other,
+        }
+        return Request(bodies.get(name), variables={"subscriptionId": made.location})
 
 
 def test_matching_model_is_handed_out(world: World) -> None:

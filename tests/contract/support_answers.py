@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import numpy as np
 from aiohttp import web
 from jsonschema import ValidationError
+from safetensors.numpy import save
 from yarl import URL
 
 from aimle_server.apis import ALL_APIS
@@ -18,6 +20,10 @@ from tests.contract.support_documents import OFFICIAL, ROOT, Documented, load, n
 from tests.support_models import safetensors
 
 Json = Any
+
+
+STATE = save({"w": np.arange(100, dtype=np.float32)}, {"aimle.iterations": "7"})
+"""The intermediate state of a task, as another vendor's client may have it."""
 
 
 @dataclass
@@ -130,6 +136,7 @@ class PlainClient:
     asked: list[tuple[str, Json]] = field(default_factory=list)
     problems: list[BaseException] = field(default_factory=list)
     url: str = ""
+    gave_away: bool = False
     _subscription: Json = None
     _rounds: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -167,7 +174,7 @@ class PlainClient:
             return web.json_response({"clientStatus": True})
         if name == "AimleServOperReq":
             return web.json_response({"servOpId": body["servOpId"], "servOpModeStatus": body["servOpMode"]})
-        if name == "DeleteHFLTraningSubs":
+        if name in ("AimlTaskTransf", "DeleteHFLTraningSubs"):
             return web.Response(status=204)
         self._subscription = (self._subscription or {"subId": "s-1"}) | body
         self._rounds.append(asyncio.create_task(self._round(self._subscription)))
@@ -191,6 +198,29 @@ class PlainClient:
         except (ValidationError, AssertionError) as error:
             self.problems.append(error)
 
+    async def _give_away(self, own: str, number: str, link: str) -> None:
+        """Leave a state, ask by both ways who can go on, and hand the task over."""
+        assert 'rel="intermediate-state"' in link
+        root = own.partition("/aimle-hfl/")[0]
+        folder = f"{own}/rounds/{number}"
+        await in_two_parts(self.caller, f"{folder}/state", STATE)
+        training = next(body["servOpId"] for name, body in self.asked if name == "AimleServOperReq")
+        request = {
+            "requestorId": {"valUeId": "plain"},
+            "aimlTaskType": "MODEL_TRAINING",
+            "aimlInfoType": "INTERMEDIATE_AIML_OP_RESULTS",
+            "aimle": {"trainingId": training, "targetId": "plain-2"},
+        }
+        ever = {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"}
+        url = f"{root}/aimles-task-transfer/v1"
+        controlled = request | {"aimlTaskTransferTime": ever}
+        await self.caller.call("POST", f"{url}/request-ctld", controlled)
+        answer, _ = await self.caller.call("POST", f"{url}/assist-tt", request)
+        assert answer["targetAimlIds"] == [{"valUeId": "plain-2"}]
+        assert answer["transferMode"] == "SERVER_CONTROLLED"
+        given = {"transferId": answer["aimle"]["transferId"], "targetId": "plain-2", "iterations": 7}
+        await self.caller.call("POST", f"{folder}/hand-over", given)
+
     async def _round(self, subscription: Json) -> None:
         """Fetch the model, send it back as an update in two parts, tell of it; once by each way there is."""
         try:
@@ -200,15 +230,25 @@ class PlainClient:
             model, headers = await self.caller.call("GET", f"{folder}/model")
             _, described = await self.caller.call("HEAD", f"{folder}/model")
             assert described["Content-Length"] == headers["Content-Length"] == str(len(model))
-            half = len(model) // 2
-            part = {"Content-Range": f"bytes 0-{half - 1}/{len(model)}"}
-            await self.caller.call("PUT", f"{folder}/update", data=model[:half], headers=part)
-            _, offset = await self.caller.call("HEAD", f"{folder}/update")
-            assert offset["Upload-Offset"] == str(half)
-            part = {"Content-Range": f"bytes {half}-{len(model) - 1}/{len(model)}"}
-            await self.caller.call("PUT", f"{folder}/update", data=model[half:], headers=part)
+            if not self.gave_away:
+                self.gave_away = True
+                return await self._give_away(own, number, headers["Link"])
+            if 'rel="resume"' in headers["Link"]:
+                assert (await self.caller.call("GET", f"{own}/rounds/{number}/state"))[0] == STATE
+            await in_two_parts(self.caller, f"{folder}/update", model)
             report = {"vaSrvId": subscription["vaSrvId"], "hflTrngOut": {"modelAccuracy": 50}}
             await self.caller.call("POST", subscription["notifUri"], report)
         except BaseException as error:
             self.problems.append(error)
             raise
+
+
+async def in_two_parts(caller: Caller, url: str, file: bytes) -> None:
+    """Upload a file as after an interruption."""
+    half = len(file) // 2
+    part = {"Content-Range": f"bytes 0-{half - 1}/{len(file)}"}
+    await caller.call("PUT", url, data=file[:half], headers=part)
+    _, offset = await caller.call("HEAD", url)
+    assert offset["Upload-Offset"] == str(half)
+    part = {"Content-Range": f"bytes {half}-{len(file) - 1}/{len(file)}"}
+    await caller.call("PUT", url, data=file[half:], headers=part)

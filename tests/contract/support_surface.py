@@ -26,6 +26,7 @@ from tests.contract.support_documents import name_of
 from tests.support import Listener, ManualClock
 from tests.support_models import safetensors
 from tests.support_split_pipelines import node
+from tests.support_task_transfer import Walk
 from tests.support_val import SERVICE, ues
 
 Json = Any
@@ -94,6 +95,7 @@ MAKERS = {
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
     "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
+    "mlr-fle/subscriptionId": "SubFLEvents",
 }
 """The operations that make the resources of a variable."""
 GUARDED = [endpoint for endpoint in ENDPOINTS if not endpoint.operation.capability]
@@ -226,6 +228,8 @@ class World:
         if name == "SplitOpPipeModify":
             body["splitOpPipelineId"] = ids["requestId"]
             body["splitOpPipelineInfo"]["splitOpProfile"]["splitOpPipelineId"] = ids["requestId"]
+        if name in ("AimlTtAssist", "CtldAimlTt"):
+            body["requestorId"] = self._registered[self.ids["registrationId"]]
         if name in ("UpdateFLMember", "ModifyPartiallyFLMember"):
             body["flMbrId"] = self._registered.get(ids["configurationId"], "nobody")
         return body
@@ -242,6 +246,8 @@ class World:
         match variable:
             case "mlModelId":
                 return await self._fresh_model()
+            case "transferId":
+                return str((await self.example(BY_NAME["AimlTtAssist"])).body["aimle"]["transferId"])
             case "trainingId":
                 return str((await self.example(BY_NAME["RequestTrain"])).body["trainingId"])
         return {"key": "no-such-key", "round": "1"}[variable]
@@ -287,7 +293,7 @@ async def world(
     }
     async with (
         running_server(settings, clients=[OWNER, UE]) as server,
-        ues(server, UE) as [client],
+        ues(server, UE, trainer=Walk()) as [client],
         aiohttp.ClientSession() as session,
         Listener() as listener,
     ):
@@ -371,16 +377,48 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "repTerminMode": "TIME_TRIGGERED",
         "termThrMode": "ANY_REACHED",
     }
-    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1"}
-    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1"}
+    hourly = {"reportReq": {"notifMethod": "PERIODIC", "repPeriod": 3600, "immRep": False}}
+    retrieval = {"modelSelCrit": ANY_MODEL, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
+    selection = {"selCriteria": CRITERIA, "reqNum": 1, "notifUri": notify, "suppFeat": "1", "aimle": hourly}
     subscription = {
         "requesterId": OWNER,
         "notifUri": notify,
         "aimlMdlInfo": {"mlModelId": model, "mlModelLoc": {"uri": notify}},
         "dataId": "digits",
         "noDataSamp": 0,
-        "notifReqs": reporting,
+        "notifReqs": {
+            "reportingMode": "PERIODIC",
+            "reportingPeriod": 60,
+            "repTerminMode": "TIME_TRIGGERED",
+            "expirationTimer": 3600,
+        },
         "vaSrvId": SERVICE,
+    }
+    fl_events = {
+        "flMbrInfo": {"flMbrId": UE, "flMbrType": "FL_CLIENT"},
+        "notifUri": notify,
+        "mlMdlInfo": {**ANY_MODEL, "valServiceIds": [SERVICE]},
+        "evtInfo": {
+            "evtId": "FL_MEMBER_AVAILABILITY",
+            "evtType": {
+                "availFlMbr": "AVAILABLE",
+                "flMdlInfo": {
+                    "accuracy": 90,
+                    "timeSchedule": [{"daysOfWeek": [1, 2], "timeOfDayStart": "08:00:00Z"}],
+                    "latency": 60,
+                },
+                "flMbrLdInfo": 50,
+            },
+        },
+        "timeValidity": {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"},
+        "energyReqs": {
+            "energySource": "SOLAR",
+            "energyTarget": {"minRatio": 60},
+            "energyFormula": "MEDIAN",
+            "energyChange": "ACTUAL",
+        },
+        "suppFeat": "1",
+        "aimle": hourly,
     }
     plmn = {"mcc": "262", "mnc": "01", "nid": "0000000000A"}
     member = {
@@ -471,6 +509,13 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "notifUri": notify,
         "suppFeat": "1",
     }
+    ever = {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"}
+    task = {
+        "requestorId": {"valUeId": "set later"},
+        "aimlTaskType": "MODEL_TRAINING",
+        "aimlInfoType": "INTERMEDIATE_AIML_OP_STATUS",
+        "timeValidity": ever,
+    }
     return {
         "SplitOpPipeCreate": pipeline,
         "SplitOpPipeUpdate": pipeline,
@@ -491,9 +536,33 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "UpdateIndAimleSplitOpNodeRegSubscription": split_node,
         "ModifyIndAimleSplitOpNodeRegSubscription": {"timeValidity": member["timeValidity"]},
         "OpenChannel": {"websockNotifConfig": {"requestWebsocketUri": True}},
+        "AimlTtAssist": {
+            **task,
+            "valServiceId": SERVICE,
+            "aimlRmngTrainReq": {"reqRmngTrainResorce": "LIMITED_RESOURCE_USAGE", "reqRmngTrainIterNum": 5},
+            "aimlImdInfo": {
+                "aimlImdModel": {"reqRmngTrainIterNum": 5},
+                "aimlUsedTrainTime": {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2020-01-01T00:00:05Z"},
+                "usedTrainResource": "any",
+                "usedTrainIterNum": 5,
+            },
+        },
+        "CtldAimlTt": {**task, "aimlTaskTransferTime": ever},
+        "HandOver": {"transferId": "t", "targetId": "ue-2", "iterations": 5, "reason": "low battery"},
+        "AimlTaskTransf": {
+            **task,
+            "requestorId": "aimle-server",
+            "sourceAimlId": {"valUeId": "ue-2"},
+            "aimlTaskTransferTime": ever,
+            "aimle": {"transferId": f"t-{number}", "trainingId": "t", "datasetId": "digits"},
+        },
+        "DirAimlTaskTransf": {**task, "requestorId": {"valUeId": "ue-2"}, "aimlTaskTransferTime": ever},
         "RegisterFLMember": member,
         "UpdateFLMember": member,
         "ModifyPartiallyFLMember": {"flMbrId": "set later", "supMlModelId": [model]},
+        "SubFLEvents": fl_events,
+        "UpdateFLEvents": fl_events,
+        "ModifyPartiallyFLEvents": {"flMbrInfo": {"flMbrType": "FL_SERVER"}},
         "RegAimleClient": registration,
         "UpdateAimleClientReg": {"regData": registration, "expTime": "2100-01-01T00:00:00Z"},
         "CreateAimleClSelSubscription": selection,
@@ -542,7 +611,7 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             "hflTrngOut": {"modelAccuracy": 90},
             "hflTrngErr": "UNDERFITTING",
             "timestamp": "2030-01-01T00:00:00Z",
-            "aimle": {"round": 1, "numSamples": 5, "metrics": {"accuracy": 0.9}},
+            "aimle": {"round": 1, "numSamples": 5, "metrics": {"accuracy": 0.9}, "load": 50},
         },
         "ClientParticipation": {
             "requesterId": OWNER,

@@ -18,14 +18,17 @@ from aimle_server.apis import ALL_APIS
 from ml_repository.database import Database
 from sbi.clock import Clock
 from sbi.issuer import TokenIssuer, load_or_create_key
-from tests.contract.support_answers import Caller, Judge, PlainClient
+from tests.contract.support_answers import Caller, Judge, PlainClient, in_two_parts
 from tests.contract.support_documents import name_of
 from tests.support import eventually
 from tests.support_clients import criteria, reg_info
+from tests.support_fl_events import event
+from tests.support_fl_events import subscription as fl_subscription
 from tests.support_fl_members import fl_mbr, whole_fl_mbr
 from tests.support_models import safetensors
 from tests.support_split_pipelines import node as split_node
 from tests.support_split_pipelines import stage
+from tests.support_task_transfer import START, Walk
 from tests.support_val import SERVICE, serving, ues
 
 Json = Any
@@ -33,8 +36,12 @@ Json = Any
 PLAIN = "plain"
 """An AIMLE client that knows the standard and none of our extensions."""
 
+ANOTHER = "plain-2"
+"""One at the same address, which takes the first one's task over."""
+
 CRITERIA = criteria({"avail": [{"timeOfDayStart": "00:00:00Z", "timeOfDayEnd": "23:59:59Z"}]})
 ANY = {"storeDiscReqs": {"duration": 0}}
+EVER = {"startTime": "2020-01-01T00:00:00.000Z", "stopTime": "2100-01-01T00:00:00.000Z"}
 
 
 @pytest.fixture
@@ -64,9 +71,12 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         await _split_operation(caller, server.url, plain)
         await _a_selection(caller, server.url, plain)
         await _new_models(caller, server.url, plain)
+        await _fl_events(caller, server.url, plain)
         await _a_training(caller, server.url, plain)
         await _operations_of_a_client(caller, ue, plain)
         await _a_channel(caller, server.url)
+        async with ues(server, "ue-2", trainer=Walk()) as [other]:
+            await _a_task_for_a_client(caller, other)
         await _clean_up(caller, server.url, storage)
     assert plain.problems == []
     documented = {name for name, known in caller.judge.own.items() if "callbacks" in known.operation}
@@ -80,6 +90,7 @@ async def test_every_operation_answers_as_documented(server: RunningServer, call
         "CreateAimleClSelSubscription",
         "CreateAimleMLModelRetrievalSubscription",
         "CreateAimleSplitOpEventSubscription",
+        "SubFLEvents",
     }
 
 
@@ -265,11 +276,37 @@ async def _new_models(caller: Caller, root: str, plain: PlainClient) -> None:
     await caller.call("DELETE", headers["Location"])
 
 
+async def _fl_events(caller: Caller, root: str, plain: PlainClient) -> None:
+    """The plain client is an FL member, and leaves."""
+    name = "SubFLEvents"
+    energy = {"energySource": "WIND", "energyTarget": {"targetRatio": 80}}
+    body = fl_subscription(
+        flMbrInfo={"flMbrId": PLAIN},
+        evtInfo=event("FL_MEMBER_AVAILABILITY"),
+        timeValidity={"startTime": "2026-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"},
+        notifUri=f"{plain.url}/notify/{name}",
+        suppFeat="1",
+    )
+    made, headers = await caller.call(
+        "POST", f"{root}/mlr-fle/v1/subscriptions", {**body, "energyReqs": energy}
+    )
+    assert made == body | {"suppFeat": "0"}
+    await eventually(lambda: plain.news(name))
+    [content] = plain.news(name)[0]["evtContentList"]
+    assert (content["flMbrInfo"]["flMbrId"], content["flMbrEnterLeave"]) == (PLAIN, "ENTERING")
+    assert (await caller.call("GET", headers["Location"]))[0] == made
+    await caller.call("PATCH", headers["Location"], {"evtInfo": event("FL_MEMBER_LOAD")})
+    await caller.call("PUT", headers["Location"], body)
+    await caller.call("DELETE", headers["Location"])
+
+
 async def _a_training(caller: Caller, root: str, plain: PlainClient) -> None:
     """Two rounds with one of our clients and a plain one; then a better model is asked for."""
     selected, _ = await caller.call(
         "POST", f"{root}/aimles-sel/v1/select", {"clients": [PLAIN, "ue-1"], "minNum": 2, "suppFeat": "1"}
     )
+    collection = f"{root}/aimles-client-reg/v1/registrations"
+    await caller.call("POST", collection, reg_info(ANOTHER, service=SERVICE, aimleClientUri=plain.url))
     assert selected["suppFeat"] == "0"
     request = {
         "trnType": "TRAIN_HFL",
@@ -296,6 +333,10 @@ async def _a_training(caller: Caller, root: str, plain: PlainClient) -> None:
         name for name, _ in plain.asked
     }
     assert (await caller.call("GET", f"{root}/aimle-hfl/v1/trainings"))[0] == [status]
+    [move] = status["moves"]
+    assert (move["sourceId"], move["targetId"], move["iterations"]) == (PLAIN, ANOTHER, 7)
+    transfer, _ = await caller.call("GET", f"{root}/aimle-task-transfers/v1/transfers/{move['transferId']}")
+    assert (transfer["state"], transfer["owner"]) == ("HANDED_OVER", ANOTHER)
     better, _ = await caller.call("POST", f"{root}/aimles-mlmupd/v1/request", {"mlModelId": "digits"})
     assert better["mlModelInformation"]["mlModelId"] == status["outputModelId"]
     operation = {"clients": [PLAIN, "ue-1"], "operId": {"taskId": "t"}, "operMode": "START", "suppFeat": "1"}
@@ -347,6 +388,27 @@ async def _a_channel(caller: Caller, root: str) -> None:
     async with caller.session.ws_connect(uri, headers=caller.token()):
         caller.judge.answer("ConnectChannel", 101, None)
     await caller.call("DELETE", headers["Location"])
+
+
+async def _a_task_for_a_client(caller: Caller, ue: AimleClient) -> None:
+    """One of our clients is asked for a task by the server, then by the source, which brings the state in two parts."""
+    task = {
+        "aimlTaskType": "MODEL_TRAINING",
+        "aimlInfoType": "INTERMEDIATE_AIML_OP_STATUS",
+        "aimlTaskTransferTime": EVER,
+        "aimle": {"transferId": "transfer-1"},
+    }
+    root, source = ue.status.uri, {"valUeId": PLAIN}
+    asked = {"requestorId": "s", "sourceAimlId": source, **task}
+    answer, _ = await caller.call("POST", f"{root}/aimlec-task-transfer/v1/request", asked)
+    assert answer == {"aimlTaskTransferTime": EVER, "aimle": {"direct": True}}
+    await caller.call(
+        "POST", f"{root}/aimlec-task-transfer/v1/request-direct", {"requestorId": source, **task}
+    )
+    state = Walk().begin({"w": START}, {}).save_state()
+    file = b"".join(map(bytes, state.dump({"aimle.training": "t", "aimle.round": "1"})))
+    url = f"{root}/aimle-task-states/v1/states/transfer-1"
+    await in_two_parts(caller, url, file)
 
 
 async def _clean_up(caller: Caller, root: str, storage: str) -> None:

@@ -130,6 +130,7 @@ REMOVING = {
     "UnsubscribeAimleMLModelRetrievalSubscription",
     "AIMLES_FLMember.DeleteFLMember",
     "MLR_FLMember.DeleteFLMember",
+    "DeleteFLEvents",
 }
 OF_THE_CALLER = {"PutTrainingProfile"}
 """Stored for whoever calls, for whatever model: not a resource of the model's owner."""

@@ -47,6 +47,16 @@ MUST_BE_KNOWN = {
     ("UpdateIndAimleSplitOpEventSub", "/splitOpEventId"),
     ("UpdateIndAimleSplitOpEventSub", "/reportReq/notifMethod"),
     ("ModifyIndAimleSplitOpEventSub", "/reportReq/notifMethod"),
+    ("HFLTraningSubs", "/notifReqs/reportingMode"),
+    ("HFLTraningSubs", "/notifReqs/repTerminMode"),
+    ("UpdateHFLTrainingSubs", "/notifReqs/reportingMode"),
+    ("UpdateHFLTrainingSubs", "/notifReqs/repTerminMode"),
+    ("CreateAimleClSelSubscription", "/aimle/reportReq/notifMethod"),
+    ("UpdateIndAimleClSelSubscription", "/aimle/reportReq/notifMethod"),
+    ("CreateAimleMLModelRetrievalSubscription", "/aimle/reportReq/notifMethod"),
+    ("UpdateIndAimleMLModelRetrievalSubscription", "/aimle/reportReq/notifMethod"),
+    ("SubFLEvents", "/aimle/reportReq/notifMethod"),
+    ("UpdateFLEvents", "/aimle/reportReq/notifMethod"),
 }
 """Values of open enumerations that say what is to be done: what this server cannot do it refuses by name."""
 

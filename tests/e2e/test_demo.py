@@ -46,6 +46,27 @@ def test_the_demonstration_works(demo: tuple[subprocess.CompletedProcess[str], f
     assert seconds < SECONDS
 
 
+def test_the_training_that_moves(tmp_path: Path) -> None:
+    """`make demo-transfer` in well under a minute: the task changes hands, and the model is the undisturbed one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")}
+    with tempfile.TemporaryDirectory(prefix="d-") as short:
+        done = subprocess.run(
+            [sys.executable, "-m", "aimle_server", "demo", "--transfer"],
+            cwd=tmp_path,
+            env=environment | {"TMPDIR": short},
+            capture_output=True,
+            text=True,
+            timeout=2 * SECONDS,
+        )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    *_, accuracies, verdict = done.stdout.strip().splitlines()
+    found = re.fullmatch(r"test accuracy (0\.9\d\d), undisturbed (0\.9\d\d)", accuracies)
+    assert found, accuracies
+    assert found[1] == found[2]
+    assert verdict == "the models are the same to the bit"
+    assert re.search(r"low battery: phone hands over to tablet after [\d,]+ iterations", done.stdout)
+
+
 def test_nothing_is_left_of_it(demo: tuple[subprocess.CompletedProcess[str], float, Path]) -> None:
     """When it has ended, no process of it runs, and its files are gone."""
     _, _, folder = demo

@@ -15,6 +15,7 @@ from ml_repository.artifacts import Artifacts
 from ml_repository.model_artifacts import ModelArtifacts
 from ml_repository.outbox import Outbox
 from ml_repository.subscriptions import Subscriptions
+from ml_repository.task_transfers import TaskTransfers
 from ml_repository.trainings import Trainings
 
 
@@ -62,6 +63,10 @@ POINTS = {
     "forgetting": Point(Outbox, "delivered"),
     "closing": Point(Trainings, "close"),
     "report": Point(Subscriptions, "save", _period_over),
+    "agreed": Point(TaskTransfers, "advance", lambda transfer: transfer.state == "REQUESTED"),
+    "state": _artifact("state", "put"),
+    "moved": Point(Trainings, "save", lambda document: len(document["moves"]) > 0),
+    "handed over": Point(TaskTransfers, "advance", lambda transfer: transfer.state == "AGREED"),
 }
 
 

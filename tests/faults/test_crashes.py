@@ -21,7 +21,7 @@ import pytest
 
 from aimle_client.testing import RunningServer
 from aimle_client.ue import AimleClient
-from aimle_client.val import Objective, TrainingProfile, ValServer
+from aimle_client.val import Objective, TrainingProfile, ValServer, member_criteria
 from ml_repository.database import Database, connect
 from tests.support import Listener, eventually
 from tests.support_process import Server
@@ -37,7 +37,10 @@ STORIES = {
     "SECOND-TRY": Objective(max_epochs=1),
 }
 """By their ends. CANCELLED ends in the second round, in which the clients wait for the VAL server to do that; in
-SECOND-TRY all clients fail when they are asked for the first time."""
+SECOND-TRY all clients fail when they are asked for the first time. Where there are criteria, members are watched."""
+
+CRITERIA = {"COMPLETED", "CANCELLED"}
+"""Stories whose requests have them, beside the members that they name."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Scene:
 
     async def unfold(self) -> None:
         """What the VAL server does: it asks until there is a training, and takes no for no answer."""
-        body = {
+        body: dict[str, Any] = {
             "trnType": "TRAIN_HFL",
             "datasetId": ["digits"],
             "members": list(self.trainers),
@@ -91,6 +94,8 @@ class Scene:
             "notifUri": self.listener.url(),
             "memUpdNotif": True,
         }
+        if self.story in CRITERIA:
+            body["memSelCrit"] = member_criteria()
         while await self.training() is None:
             await self._post("/aimles-trn/v1/request-train", body)
         if self.story == "CANCELLED":
@@ -167,6 +172,7 @@ class Scene:
         assert await self.database["storages"].count_documents({}) == len(models)
         assert stored - discarded == {model["_bytes"]["id"] for model in models}
         assert await self.database["trainings"].count_documents({}) == 1
+        assert await self.database["subscriptions"].count_documents({}) == 0
 
 
 def _anonymous(body: Mapping[str, Any]) -> dict[str, Any]:

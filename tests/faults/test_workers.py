@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from aimle_client.http import RetryPolicy
-from aimle_client.val import Objective, TrainingProfile, ValServer
+from aimle_client.val import Objective, TrainingProfile, ValServer, discovery_criteria, member_criteria
 from ml_repository.database import Database
+from ml_repository.subscriptions import Positions
 from tests.support import eventually
+from tests.support_participant import participants
 from tests.support_training import Pull, begin, events_of, fedavg, hears_nothing_more, ue
 
 pytestmark = pytest.mark.faults
@@ -146,3 +148,25 @@ async def test_stop_reaches_the_server_that_drives(
         await eventually(lambda: trainers["ue-1"].fitting.is_set())
         await there.training(training.id).cancel()
         assert (await training.wait(0.05)).state == "CANCELLED"
+
+
+async def test_a_member_that_leaves_at_another_server(
+    tmp_path: Path, mongo_url: str, database: Database
+) -> None:
+    """One server follows what clients do, another drives the training: it replaces the member while the round runs."""
+    async with AsyncExitStack() as stack:
+        follows, _ = await stack.enter_async_context(server(tmp_path / "1", mongo_url, database))
+        watcher = await stack.enter_async_context(ValServer(follows, listen=("127.0.0.1", 0)))
+        await watcher.subscribe_selection(discovery_criteria("another service"))
+        await eventually(lambda: Positions(database).seen("registrations"))
+        drives, _ = await stack.enter_async_context(server(tmp_path / "2", mongo_url, database))
+        val = await stack.enter_async_context(ValServer(drives))
+        [leaving] = await stack.enter_async_context(participants(follows, "ue-1"))
+        training = await begin(val, criteria=member_criteria(), num_clients=1, objective=Objective())
+        await leaving.asked()
+        [coming] = await stack.enter_async_context(participants(follows, "ue-2"))
+        await leaving.deregister()
+        await eventually(lambda: coming.asked_to == ["JOIN"])
+        assert (await training.status()).state == "ROUND_RUNNING"
+        await training.cancel()
+        await eventually(lambda: coming.asked_to == ["JOIN", "DEPART"])

@@ -40,8 +40,9 @@ class AimleClient:
         name: its `valUeId`.
         dataset: the data set that it says it has.
         joins, trains: whether it agrees to take part, and does its part of a round then.
-        participations, operations, subscriptions: bodies of what it was asked, in order; a subscription that was
-            changed is there again.
+        takes: whether it agrees to go on with the tasks of others.
+        participations, operations, subscriptions, tasks: bodies of what it was asked, in order; a subscription that
+            was changed is there again.
         held: its HFL training subscriptions, by their paths.
         rounds: bodies that it has trained for.
         complaints: what is wrong with the requests and answers of the server.
@@ -50,10 +51,11 @@ class AimleClient:
     def __init__(self, listener: Listener, background: Background, documents: Documents) -> None:
         self.name = fresh("ue")
         self.dataset = fresh("dataset")
-        self.joins = self.trains = True
+        self.joins = self.trains = self.takes = True
         self.participations: list[Json] = []
         self.operations: list[Json] = []
         self.subscriptions: list[Json] = []
+        self.tasks: list[Json] = []
         self.held: dict[str, Json] = {}
         self.rounds: list[Json] = []
         self.complaints: list[str] = []
@@ -64,8 +66,8 @@ class AimleClient:
         self.uri = listener.mount(self._prefix, self._answer)
         self._training: set[asyncio.Task[None]] = set()
 
-    def profile(self, **changes: Json) -> Json:
-        """Its AimleClientRegInfo; `changes` are attributes of its AimleClientProfile."""
+    def profile(self, service: str = SERVICE, **changes: Json) -> Json:
+        """Its AimleClientRegInfo, for a VAL service; `changes` are attributes of its AimleClientProfile."""
         profile = {
             "aimleClientUri": self.uri,
             "aimlModelTypes": ["NEURAL_NETWORK"],
@@ -73,15 +75,15 @@ class AimleClient:
             "clientCap": {"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": "STANDARD_RESOURCE_USAGE"},
             "dataSetAvail": {"dataSetIds": [self.dataset], "size": 1000},
         } | changes
-        services = [{"valServiceId": SERVICE, "servPermLevel": "STANDARD_RESOURCE_USAGE"}]
+        services = [{"valServiceId": service, "servPermLevel": "STANDARD_RESOURCE_USAGE"}]
         return {
             "aimleClientId": {"valUeId": self.name},
             "suppProfiles": [{"clientProfile": profile, "suppServices": services}],
         }
 
-    def register(self, consumer: Consumer) -> str:
-        """Register it; returns the registration's identifier."""
-        answer = consumer.call(REGISTRATION, "RegAimleClient", self.profile())
+    def register(self, consumer: Consumer, **changes: Json) -> str:
+        """Register it, with `changes` as for `profile`; returns the registration's identifier."""
+        answer = consumer.call(REGISTRATION, "RegAimleClient", self.profile(**changes))
         assert answer.status == 201, answer
         return answer.location
 
@@ -130,16 +132,18 @@ class AimleClient:
                 self.operations.append(body)
                 done = {"servOpId": body["servOpId"], "servOpModeStatus": body["servOpMode"]}
                 return web.json_response(done)
-            case "POST", "aimlec-task-transfer", _:
-                return web.Response(status=204)
+            case "POST", "aimlec-task-transfer", "request":
+                self.tasks.append(body)
+                return web.Response(status=204 if self.takes else 403)
             case method, "aimlec-hfl-trng", "subscriptions":
                 return self._subscription(method, request.path, body)
         return web.Response(status=404)
 
     def _check(self, request: web.Request, base: str, path: str, body: Json) -> None:
-        depth = path.count("/")
+        asked = path.split("/")
         for operation in self._documents.operations.get(_APIS.get(base, ""), {}).values():
-            if operation.method == request.method and operation.path.count("/") - 1 == depth:
+            parts = operation.path.strip("/").split("/")
+            if (operation.method, parts[0], len(parts)) == (request.method, asked[0], len(asked)):
                 operation.check_request(request.content_type, body)
 
     def _subscription(self, method: str, path: str, body: Json) -> web.Response:

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from aimle_client.val import Objective, Reporting, discovery_criteria, member_criteria, model_criteria
+from aimle_client.val import (
+    FLEvents,
+    Objective,
+    Reporting,
+    discovery_criteria,
+    member_criteria,
+    model_criteria,
+)
+from schemas.fl_events import EvtInfo
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,8 @@ from aimle_client.val import Objective, Reporting, discovery_criteria, member_cr
         (Reporting, {"periodic": 60, "once": True}, "only one of them"),
         (Reporting, {"periodic": 0}, "periodic: 0 is not at least 1"),
         (Reporting, {"most": 0}, "most"),
+        (FLEvents, {"accuracy": 101}, "accuracy: 101 is not from 0 to 100"),
+        (FLEvents, {"load": -1}, "load: -1 is not at least 0"),
         (Objective, {"min_delta": -1}, "min_delta"),
         (Objective, {"latency": float("inf")}, "latency"),
     ],
@@ -61,3 +71,17 @@ def test_a_text_is_no_list(argument: str) -> None:
 def test_an_error_has_the_unit_of_the_data() -> None:
     """A target for an error may be above one, one for a score may not."""
     assert Objective("MEAN_SQUARED_ERROR", target=250).to_wire()["targetValue"] == 250
+
+
+def test_events_of_fl() -> None:
+    """All three parts of the type are said, and an empty schedule is any time."""
+    kind = FLEvents("FL_MEMBER_LOAD", leaving_only=True, load=70).to_wire()
+    assert not EvtInfo().validate(kind)
+    assert kind == {
+        "evtId": "FL_MEMBER_LOAD",
+        "evtType": {
+            "availFlMbr": "UNAVAILABLE",
+            "flMdlInfo": {"accuracy": 100, "timeSchedule": [{}], "latency": 0},
+            "flMbrLdInfo": 70,
+        },
+    }

@@ -170,3 +170,18 @@ def test_another_rule_begins_anew() -> None:
     assert (result.notification, result.due) == (None, at(13)), "the same rule goes on"
     result, _ = look(changed(one, 7, {}), 7)
     assert result.notification == WHOLE
+
+
+def test_a_subscription_that_was_stored_without_a_rule() -> None:
+    """It is told of news, as ever."""
+    document = {
+        "_id": "s",
+        "kind": "kind",
+        "owner": "val",
+        "body": {},
+        "expires": NEVER,
+        "state": {},
+        "due": START,
+    }
+    result, _ = look(Subscription.of(document), 0)
+    assert (result.notification, result.expires) == (NEWS, NEVER)

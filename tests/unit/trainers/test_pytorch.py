@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from aimle_client.trainers.pytorch import TorchTrainer  # noqa: E402
+from aimle_client.trainers.resumable import FitState, run  # noqa: E402
 from tests.support_trainers import diabetes, digits, distance, least_squares_error, same  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -132,3 +133,23 @@ def test_samples_and_targets_must_match():
     module, nothing = torch.nn.Linear(2, 2), (torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match="one of each"):
         TorchTrainer(module, torch.nn.functional.cross_entropy, nothing, nothing)
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5])
+@pytest.mark.parametrize("at", [0, 1, 44, 60, 220])
+def test_a_moved_training_equals_the_one_that_stayed(at, mu):
+    """Adam's moments, dropout's random numbers and running statistics travel: the same bits on a CPU."""
+
+    def adam(parameters, learning_rate):
+        return torch.optim.Adam(parameters, lr=learning_rate)
+
+    here, there = classifier(optimizer=adam), classifier(optimizer=adam)
+    profile = {**PROFILE, "learningRate": 0.01, "proximalMu": mu}
+    start = here.initial_parameters()
+    fit = here.begin(start, profile)
+    for _ in range(at):
+        fit.step()
+    state, _ = FitState.load(bytearray(b"".join(map(bytes, fit.save_state().dump({})))))
+    moved, stayed = run(there.load_state(state)), here.fit(start, profile)
+    assert same(moved.parameters, stayed.parameters)
+    assert moved.metrics == stayed.metrics

@@ -1,13 +1,14 @@
 """Everybody but the server is behind a NAT: kill -9 of the server, several processes, lost connections (8.12)."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from aimle_client.http import RetryPolicy
-from aimle_client.val import Objective, TrainingProfile, ValServer, discovery_criteria
+from aimle_client.val import Objective, Training, TrainingProfile, ValServer, discovery_criteria
 from ml_repository.database import Database
 from tests.support import eventually
 from tests.support_process import Server
@@ -20,24 +21,35 @@ CALLS_NOBODY = {"AIMLE_TARGETS_SCHEMES": "https"}
 """A server that uses the channels or nothing: all others here are reached by plain HTTP."""
 
 
-@pytest.mark.parametrize("dies", [True, False], ids=["kill -9", "SIGTERM"])
-async def test_a_server_that_ends(tmp_path: Path, mongo_url: str, database: Database, dies: bool) -> None:
-    """Ended in the middle of a round, the server finds clients and VAL server again, and the training ends well."""
-    server = Server.on(tmp_path, mongo_url, database, **CALLS_NOBODY)
+@asynccontextmanager
+async def everybody(server: Server, trainers: Mapping[str, Pull]) -> AsyncIterator[ValServer]:
+    """The server started, AIMLE clients with these trainers and a VAL server behind WebSockets."""
     await server.start()
-    trainers = {"ue-1": Pull(0.9, 5), "ue-2": Pull(1.1, 40)}
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.kill)
         for name, trainer in trainers.items():
             stack.callback(trainer.gate.set)
             await stack.enter_async_context(ue(server.url, name, trainer, websocket=True, retry=PATIENT))
-        val = await stack.enter_async_context(ValServer(server.url, websocket=True, retry=PATIENT))
-        training = await begin(
-            val,
-            members=list(trainers),
-            objective=Objective(max_epochs=3),
-            profile=TrainingProfile(learning_rate=0.5, min_reports=1.0),
-        )
+        yield await stack.enter_async_context(ValServer(server.url, websocket=True, retry=PATIENT))
+
+
+async def begun(val: ValServer, trainers: Mapping[str, Pull]) -> Training:
+    """Three rounds of all of them."""
+    return await begin(
+        val,
+        members=list(trainers),
+        objective=Objective(max_epochs=3),
+        profile=TrainingProfile(learning_rate=0.5, min_reports=1.0),
+    )
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["kill -9", "SIGTERM"])
+async def test_a_server_that_ends(tmp_path: Path, mongo_url: str, database: Database, dies: bool) -> None:
+    """Ended in the middle of a round, the server finds clients and VAL server again, and the training ends well."""
+    server = Server.on(tmp_path, mongo_url, database, **CALLS_NOBODY)
+    trainers = {"ue-1": Pull(0.9, 5), "ue-2": Pull(1.1, 40)}
+    async with everybody(server, trainers) as val:
+        training = await begun(val, trainers)
         first = await anext(training.events())
         trainers["ue-1"].gate.clear()
         await eventually(lambda: trainers["ue-1"].fitting.is_set())
@@ -57,10 +69,7 @@ async def test_a_server_that_ends(tmp_path: Path, mongo_url: str, database: Data
 async def test_news_of_while_it_was_away(tmp_path: Path, mongo_url: str, database: Database) -> None:
     """What a client does while its server is dead, a VAL server behind a NAT hears when both are back."""
     server = Server.on(tmp_path, mongo_url, database, **CALLS_NOBODY)
-    await server.start()
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(server.kill)
-        val = await stack.enter_async_context(ValServer(server.url, websocket=True, retry=PATIENT))
+    async with everybody(server, {}) as val, AsyncExitStack() as stack:
         clients = {
             name: await stack.enter_async_context(
                 ue(server.url, name, Pull(1.0), websocket=True, retry=PATIENT)
@@ -86,20 +95,9 @@ async def test_any_worker_reaches_whom_another_one_holds(
 ) -> None:
     """With several processes each WebSocket is at one of them, and all of them call through it."""
     server = Server.on(tmp_path, mongo_url, database, AIMLE_SERVER_WORKERS="4", **CALLS_NOBODY)
-    await server.start()
     trainers = {f"ue-{number}": Pull(1.0 + number / 10) for number in range(6)}
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(server.stop)
-        for name, trainer in trainers.items():
-            stack.callback(trainer.gate.set)
-            await stack.enter_async_context(ue(server.url, name, trainer, websocket=True, retry=PATIENT))
-        val = await stack.enter_async_context(ValServer(server.url, websocket=True, retry=PATIENT))
-        training = await begin(
-            val,
-            members=list(trainers),
-            objective=Objective(max_epochs=3),
-            profile=TrainingProfile(learning_rate=0.5, min_reports=1.0),
-        )
+    async with everybody(server, trainers) as val:
+        training = await begun(val, trainers)
         async with asyncio.timeout(60):
             events = await events_of(training)
         assert (events[-1].state, events[-1].evaluated_round) == ("COMPLETED", 3)

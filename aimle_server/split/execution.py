@@ -21,6 +21,10 @@ from sbi.clock import Clock
 _log = logging.getLogger("aimle.split")
 
 
+_LITTLE = 0.05
+"""Of a pipeline's latency: less is no reason to measure a node again, which holds up its frames."""
+
+
 @dataclass(frozen=True)
 class Aim:
     """What a pipeline is to be.
@@ -260,8 +264,14 @@ class PipelineRunner:
             if look is None or look.seconds is None:
                 continue
             before = self._observed.setdefault(one.loaded.id, look.seconds)
-            if differs(look.seconds, before, self._aim.margin):
+            if self._matters(look.seconds, before):
                 self._observed[one.loaded.id] = look.seconds
                 self._survey.forget(self.fleet.nodes[one.stage.node])
                 changed = True
         return changed
+
+    def _matters(self, now: float, before: float) -> bool:
+        """Whether a stage's time has changed by more than the margin, and by more than a little of the whole."""
+        assert self.deployment is not None  # noqa: S101 - the stage is of it
+        little = _LITTLE * self.deployment.plan.latency_s
+        return differs(now, before, self._aim.margin) and abs(now - before) > little

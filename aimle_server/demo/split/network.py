@@ -100,11 +100,6 @@ def to_onnx(weights: Weights) -> bytes:
     return content
 
 
-def scores(weights: Weights, images: Array) -> Array:
-    """What the network makes of images [n, 1, 32, 32]: [n, 10]."""
-    return _forward(weights, images)[0]
-
-
 def _initial(rng: np.random.Generator) -> dict[str, Array]:
     """Weights drawn as He et al. 2015 propose for ReLU, biases 0."""
     shapes, channels = {}, 1

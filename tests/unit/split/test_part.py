@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+import onnx
+
 from aimle_client.split.emulation import Emulation
 from aimle_client.split.frames import FrameError, pack_tensors, unpack_tensors
 from aimle_client.split.part import InvalidPart, Part
@@ -72,3 +74,19 @@ def test_what_is_no_part() -> None:
         Part(model("texts (string[N] x) => (string[N] y) { y = Identity(x) }")).measure(1)
     with pytest.raises(InvalidPart, match="more than a frame"):
         Part(chain()).measure(10_000_000)
+
+
+@pytest.mark.parametrize("location", ["weights", "{folder}/weights", "../{name}/weights"])
+def test_files_of_the_node_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """A part whose weights are in another file does not run, even where there is such a file."""
+    monkeypatch.chdir(tmp_path)
+    whole = onnx.load_model_from_string(chain())
+    tensor = whole.graph.initializer[0]
+    (tmp_path / "weights").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location.format(folder=tmp_path, name=tmp_path.name))
+    with pytest.raises(InvalidPart):
+        Part(whole.SerializeToString())

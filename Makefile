@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo demo-transfer test test-faults fuzz conformance bench lint specs clean
+.PHONY: demo demo-split demo-transfer test test-faults fuzz conformance bench lint specs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aimle-server demo
+
+demo-split: $(VENV)/.demo $(VENV)/.split
+	$(BIN)/aimle-server demo --split
 
 demo-transfer: $(VENV)/.demo
 	$(BIN)/aimle-server demo --transfer

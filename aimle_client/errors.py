@@ -10,8 +10,9 @@
     │   ├── NotFound        404, 410: no such resource, or not this client's
     │   └── Conflict        409: the resource's state does not allow this now
     ├── NothingToTransfer   there is no task under way here that could be another client's
-    └── TransferFailed      model bytes could not be moved
-        └── CorruptTransfer they arrived and are not what was sent
+    ├── TransferFailed      model bytes could not be moved
+    │   └── CorruptTransfer they arrived and are not what was sent
+    └── InferenceFailed     a node of a pipeline refused the inputs
 
 Everything the SDK raises on purpose is one of these; programming errors (TypeError, ValueError) are not
 wrapped. Of an address, messages hold host and port at most, and never a token or a secret, so that each can be
@@ -97,6 +98,10 @@ class TransferFailed(AimleClientError):
 
 class CorruptTransfer(TransferFailed):
     """The bytes that arrived do not have the announced digest or length."""
+
+
+class InferenceFailed(AimleClientError):
+    """A node of a split operation pipeline could make nothing of a frame; the message says why."""
 
 
 _MOST_NAMED = 3

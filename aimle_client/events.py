@@ -1,4 +1,7 @@
-"""News as the VAL server gets them (TS 23.482): of trainings (8.3.3.3), selections (8.13), models (8.2), FL (8.5)."""
+"""News as the VAL server gets them (TS 23.482).
+
+Of trainings (8.3.3.3), selections (8.13), models (8.2), FL (8.5), pipelines (8.14).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +12,7 @@ from sbi.clock import from_wire
 from schemas.base import Map, Number, Schema, Text, nested
 from schemas.common import Uinteger
 from schemas.model_training import MlModelTrainNotif
+from schemas.split_event import SplitOpEventNotif, SplitOpPipelineInfo, SplitOpProfile
 
 COMPLETED, FAILED, CANCELLED = TERMINAL = ("COMPLETED", "FAILED", "CANCELLED")
 """The states in which a training has ended."""
@@ -29,6 +33,18 @@ class TrainingNotification(MlModelTrainNotif):
     """MlModelTrainNotif with our part."""
 
     aimle = nested(TrainingDetails)
+
+
+class WholePipelineInfo(SplitOpPipelineInfo):
+    """SplitOpPipelineInfo that says of which pipeline."""
+
+    splitOpProfile = nested(SplitOpProfile, required=True)
+
+
+class PipelineNotification(SplitOpEventNotif):
+    """SplitOpEventNotif of a pipeline."""
+
+    splitOpPipelineInfo = nested(WholePipelineInfo, required=True)
 
 
 @dataclass(frozen=True)
@@ -152,6 +168,25 @@ class ModelsEvent:
                 for model in body.get("mlModels", ())
             }
         )
+
+
+@dataclass(frozen=True)
+class PipelineEvent:
+    """News of a split operation pipeline (SplitOpEventNotif).
+
+    Attributes:
+        sub_event: CREATED, UPDATED or DELETED; None: how it stands.
+        profile: its SplitOpProfile, in wire shape.
+    """
+
+    sub_event: str | None
+    profile: Mapping[str, Any]
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """The event of a valid notification."""
+        info = body["splitOpPipelineInfo"]
+        return cls(info.get("subEventId"), info["splitOpProfile"])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,15 @@ from typing import Any, Generic, Self, TypeVar
 from aiohttp import web
 
 from aimle_client.addresses import api_root
-from aimle_client.events import FLEvent, ModelsEvent, SelectionEvent, TrainingEvent, TrainingNotification
+from aimle_client.events import (
+    FLEvent,
+    ModelsEvent,
+    PipelineEvent,
+    PipelineNotification,
+    SelectionEvent,
+    TrainingEvent,
+    TrainingNotification,
+)
 from sbi.api import Api, Call, Operation, no_content
 from sbi.body import AS_SENT
 from sbi.errors import NotFound, Unavailable
@@ -137,6 +145,10 @@ class NotificationListener:
         """The same for a subscription to models."""
         return self._open("models", ModelsEvent.from_wire, lambda _: False, repeats=True)
 
+    def open_pipeline(self) -> Mailbox[PipelineEvent]:
+        """The same for a pipeline."""
+        return self._open("pipelines", PipelineEvent.from_wire, lambda _: False)
+
     def open_fl_events(self) -> Mailbox[FLEvent]:
         """The same for a subscription to FL events."""
         return self._open("fl-events", FLEvent.from_wire, lambda _: False)
@@ -233,6 +245,15 @@ API = Api(
             body=MlMdlRetNotif(),
             capability=True,
             summary="News of models: MlMdlRetNotif.",
+        ),
+        Operation(
+            "POST",
+            "/pipelines/{key}",
+            "NotifyPipeline",
+            receive,
+            body=PipelineNotification(),
+            capability=True,
+            summary="News of a pipeline: SplitOpEventNotif.",
         ),
         Operation(
             "POST",

@@ -1,6 +1,6 @@
-"""Models of a round from and to addresses that a server named for them, with the SDK's errors.
+"""Models from and to addresses that a server named for them, with the SDK's errors.
 
-Such an address is its own permission, so no token travels.
+The addresses of a round are their own permission, so no token travels there.
 """
 
 import re
@@ -13,6 +13,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from aimle_client.errors import CorruptTransfer, TransferFailed, refusal_of
+from aimle_client.http import Connection
 from sbi import transfer
 from sbi.clock import Clock
 from sbi.digests import CRC32C, SHA256, WANT_REPR_DIGEST, Buffer
@@ -55,6 +56,21 @@ async def fetch(session: aiohttp.ClientSession, url: str, clock: Clock) -> Fetch
         )
     found = _LINK.findall(arrived.headers.get(hdrs.LINK, ""))
     return Fetched(arrived.content, {rel: str(URL(url).join(URL(link))) for link, rel in found})
+
+
+async def fetch_with_token(connection: Connection, url: str, clock: Clock) -> bytes:
+    """The file of a model that is at the connection's server, or elsewhere: only there the token goes.
+
+    Raises: as `fetch`.
+    """
+    headers: dict[str, str] = {}
+    if url.startswith(f"{connection.server}/"):
+        headers = await connection.authorization(URL(url).path.split("/")[1])
+    with _sdk_errors():
+        arrived = await transfer.download_buffer(
+            connection.session, url, headers=headers, max_bytes=MAX_BYTES, clock=clock
+        )
+    return bytes(arrived.content)
 
 
 async def deliver(

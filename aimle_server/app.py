@@ -36,6 +36,7 @@ from aimle_server.hfl.task_mover import TaskMover
 from aimle_server.janitor import Janitor
 from aimle_server.notifications.dispatcher import Dispatcher
 from aimle_server.notifications.retry import RetryPolicy
+from aimle_server.pipelines.operation import SplitOperation
 from aimle_server.presence import Presence, needs_database
 from aimle_server.procedures import fl_event_subscriptions, retrieval_subscriptions, selection_subscriptions
 from aimle_server.procedures.channels import ChannelManagement
@@ -158,6 +159,15 @@ class _Server:
             MLMdlRetSub(),
             RetrievalWatch(self.retrieval, clock, settings.api_root).look,
         )
+        self.split = SplitOperation(
+            repository,
+            self.artifacts,
+            outbound,
+            clock,
+            _new_id,
+            settings.api_root,
+            self._split_happened,
+        )
         self.fl_events = self._fl_events()
         self.watch = self._watch()
         self.load_writer = LoadWriter(self.meter, repository.loads, repository.subscriptions.exist, clock)
@@ -214,7 +224,14 @@ class _Server:
 
     async def _background(self, _app: web.Application) -> AsyncIterator[None]:
         """What runs while the application serves."""
-        parts = (self.dispatcher, self.engine, self.load_writer, self.watch, self.janitor)
+        parts = (
+            self.dispatcher,
+            self.engine,
+            self.load_writer,
+            self.watch,
+            self.split.driver,
+            self.janitor,
+        )
         for part in parts:
             await part.start()
         yield
@@ -284,6 +301,11 @@ class _Server:
                 _new_id,
                 self.settings.server.id,
             ),
+            split_nodes=self.split.registration,
+            split_pipelines=self.split.pipelines,
+            split_discovery=self.split.discovery,
+            split_join=self.split.join,
+            split_subscriptions=self._subscriptions(self.split.events),
             status=TrainingStatusReader(self.repository.trainings),
             profiles=self.repository.profiles,
             reports=reports,
@@ -313,6 +335,11 @@ class _Server:
             ),
             sockets=self.channels,
         )
+
+    def _split_happened(self) -> None:
+        """Nodes are to be told, and whoever watches."""
+        self.dispatcher.wake()
+        self.watch.happened()
 
     def _selector(self, timeout: float, patience: float) -> Selector:
         registrations = self.repository.registrations
@@ -393,6 +420,8 @@ class _Server:
             "registrations": stores.registrations.events,
             "fl_members": stores.fl_members.events,
             "models": stores.models.events,
+            "split_nodes": stores.split_nodes.events,
+            "split_pipelines": stores.split_pipelines.events,
         }
         return Watch(
             stores.subscriptions,
@@ -400,7 +429,7 @@ class _Server:
                 Follower(name, events, stores.subscriptions, stores.positions, stores.database.process)
                 for name, events in sources.items()
             ],
-            [self.selections, self.retrievals, self.fl_events],
+            [self.selections, self.retrievals, self.fl_events, self.split.events, self.split.own],
             self.clock,
             self.dispatcher.wake,
             timedelta(seconds=3 * self.settings.hfl.participation_timeout),

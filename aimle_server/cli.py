@@ -10,6 +10,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -67,11 +68,24 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    extras = "demo,split" if args.split else "demo"
     try:
+        if args.split:
+            _check_installed("onnx", "onnxruntime")
+            from aimle_server.demo import split
+
+            return split.main()
         from aimle_server.demo import story, transfer
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing: install the extra `demo` (pip install 'aimle[demo]')", 1)
+        return _fail(f"{error.name} is missing: install what it needs (pip install 'aimle[{extras}]')", 1)
     return transfer.main() if args.transfer else story.main(websocket=args.websocket)
+
+
+def _check_installed(*packages: str) -> None:
+    """ModuleNotFoundError for the first that is not there; none is imported."""
+    for name in packages:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
 
 
 def _token(args: argparse.Namespace) -> int:
@@ -151,13 +165,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = _command(commands, "run", _run, "serve until SIGTERM or SIGINT")
     _add_settings(run, tuple(key.dotted for key in keys_of(Settings).values()))
-    demo = _command(commands, "demo", _demo, "a federated training with clients on this machine")
-    demo.add_argument(
+    which = _command(
+        commands, "demo", _demo, "a federated training with clients on this machine"
+    ).add_mutually_exclusive_group()
+    which.add_argument(
         "--websocket",
         action="store_true",
         help="the server calls nobody: clients and application open WebSockets, as behind a NAT",
     )
-    demo.add_argument(
+    which.add_argument(
+        "--split",
+        action="store_true",
+        help="instead: a neural network that runs on three nodes, of which one is killed",
+    )
+    which.add_argument(
         "--transfer", action="store_true", help="a local training that moves from one client to another"
     )
     _add_token(_command(commands, "token", _token, "clients and tokens of the built-in issuer"))

@@ -26,7 +26,7 @@ FILES_AGE = 3600.0
 
 
 class Janitor:
-    """Removes expired registrations, FL members and models with their bytes, and files that nobody needs any more.
+    """Removes expired registrations, FL members, nodes, models with their bytes, and files that nobody needs.
 
     Args:
         spools: lose the uploads that nobody goes on with.

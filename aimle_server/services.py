@@ -16,6 +16,10 @@ from aimle_server.procedures.model_retrieval import ModelRetrieval
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.procedures.model_update import ModelUpdate
 from aimle_server.procedures.service_operations import ServiceOperations
+from aimle_server.procedures.split_discovery import SplitPipelineDiscovery
+from aimle_server.procedures.split_join import SplitPipelineJoin
+from aimle_server.procedures.split_node_registration import SplitNodeRegistration
+from aimle_server.procedures.split_pipelines import SplitPipelineManagement
 from aimle_server.procedures.subscriptions import SubscriptionManagement
 from aimle_server.procedures.task_transfer import TaskTransferAssistance
 from aimle_server.procedures.training_status import TrainingStatusReader
@@ -38,6 +42,11 @@ class Services:
     training: ModelTraining
     update: ModelUpdate
     operations: ServiceOperations
+    split_nodes: SplitNodeRegistration
+    split_pipelines: SplitPipelineManagement
+    split_discovery: SplitPipelineDiscovery
+    split_join: SplitPipelineJoin
+    split_subscriptions: SubscriptionManagement
     status: TrainingStatusReader
     profiles: TrainingProfiles
     reports: Reports

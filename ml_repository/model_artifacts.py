@@ -1,7 +1,7 @@
 """The bytes of models (TS 23.482 8.11.2: the ML model of a storage request), put and got by mlModelId.
 
-A file becomes visible only when it is a valid safetensors file and whole in the database; the file that it
-replaces is there until then.
+A file becomes visible only when it is a valid safetensors file, or an ONNX model where the model's interopInfo is
+`ONNX`, and whole in the database; the file that it replaces is there until then.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from ml_repository.storages import Content, Storages
 from sbi.auth import Caller
 from sbi.clock import Clock
 from sbi.errors import Forbidden, InvalidRequest, NotFound
+from sbi.onnx_file import InvalidOnnxFile, check_onnx
 from sbi.tensors import InvalidTensors, describe
 
 _WRITING = timedelta(hours=1)
@@ -105,16 +106,26 @@ class ModelArtifacts:
         return self._artifacts.read(artifact, start, stop)
 
     async def put(self, model: StoredModel, path: Path, sha256: str) -> StoredModel:
-        """Keep the safetensors file at `path`, whose hex SHA-256 is `sha256`, as the bytes of `model`.
+        """Keep the file at `path`, whose hex SHA-256 is `sha256`, as the bytes of `model`.
 
         Raises:
-            InvalidRequest: it is not a valid safetensors file; the reason is told.
+            InvalidRequest: it is not a valid file of the model's format; the reason is told.
             NotFound, Conflict: the model has been deleted, or training began, meanwhile.
         """
-        content = await self._keep(path, sha256)
+        content = await self._keep(path, sha256, check_onnx if model.onnx else describe)
         kept = await self._models.set_bytes(model, content)
         await self._discards.sweep(self._clock.now())
         return kept
+
+    async def add(self, owner: str, info: Mapping[str, Any]) -> StoredModel:
+        """A new model with this MLModel, in a storage of its own for `owner`; its bytes are to be put.
+
+        Raises:
+            Conflict: the mlModelId is in use.
+        """
+        content = Content({}, [{**self._stamp, "mlModelInfo": dict(info)}])
+        [model] = (await self._storages.create(owner, content)).models
+        return model
 
     async def reserve(
         self, owner: str, base: StoredModel | None, model_id: str, session: Session | None = None
@@ -162,7 +173,7 @@ class ModelArtifacts:
         if not model.in_training and model.bytes is not None and model.bytes.sha256 == sha256:
             return model
         result = {"phase": "TRAINED", "observedPerf": observed_perf, "trainingInfo": training_info}
-        return await self._models.set_bytes(model, await self._keep(path, sha256), result)
+        return await self._models.set_bytes(model, await self._keep(path, sha256, describe), result)
 
     async def abandon(self, model_id: str) -> None:
         """Remove the place of a model that its training did not make; nothing happens to any other model."""
@@ -170,11 +181,11 @@ class ModelArtifacts:
         if model is not None and model.in_training and model.bytes is None:
             await self._models.remove(model)
 
-    async def _keep(self, path: Path, sha256: str) -> ModelBytes:
+    async def _keep(self, path: Path, sha256: str, check: Callable[[Path], object]) -> ModelBytes:
         """The file as an artifact that goes away again unless a model comes to refer to it."""
         try:
-            await asyncio.to_thread(describe, path)
-        except InvalidTensors as error:
+            await asyncio.to_thread(check, path)
+        except (InvalidTensors, InvalidOnnxFile) as error:
             raise InvalidRequest.of("body", str(error), cause="INVALID_ML_MODEL") from error
         artifact_id = self._new_id()
         await self._discards.note([artifact_id], self._clock.now() + _WRITING)

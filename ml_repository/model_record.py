@@ -12,12 +12,15 @@ TRAINED = frozenset({"TRAINED", "DEPLOYED"})
 
 ARTIFACTS_PATH = "/aimle-artifacts/v1"
 
+ONNX = "ONNX"
+"""The interopInfo of a model whose file is an ONNX model."""
+
 _LONGEST = timedelta(days=36_500)
 
 
 @dataclass(frozen=True)
 class ModelBytes:
-    """The model's safetensors file: where `Artifacts` keeps it, its size in bytes, its hex SHA-256."""
+    """The model's file: where `Artifacts` keeps it, its size in bytes, its hex SHA-256."""
 
     artifact_id: str
     size: int
@@ -62,6 +65,11 @@ class StoredModel:
     def profile_id(self) -> str:
         """Its mlModelProfId, never used again for another model."""
         return str(self.profile["mlModelProfId"])
+
+    @property
+    def onnx(self) -> bool:
+        """Whether its file is an ONNX model, as its interopInfo says; else it is a safetensors file."""
+        return str(self.profile["mlModelInfo"].get("interopInfo", "")).upper() == ONNX
 
     @property
     def phase(self) -> str | None:

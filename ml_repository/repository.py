@@ -14,6 +14,8 @@ from ml_repository import (
     oauth_clients,
     outbox,
     registrations,
+    split_nodes,
+    split_pipelines,
     storages,
     subscriptions,
     task_transfers,
@@ -32,6 +34,8 @@ from ml_repository.models import Models
 from ml_repository.oauth_clients import OAuthClients
 from ml_repository.outbox import Outbox
 from ml_repository.registrations import Registrations
+from ml_repository.split_nodes import SplitNodes
+from ml_repository.split_pipelines import SplitPipelines
 from ml_repository.storages import Storages
 from ml_repository.subscriptions import Positions, Subscriptions
 from ml_repository.task_transfers import TaskTransfers
@@ -49,6 +53,8 @@ INDEXES = {
     **oauth_clients.INDEXES,
     **outbox.INDEXES,
     **registrations.INDEXES,
+    **split_nodes.INDEXES,
+    **split_pipelines.INDEXES,
     **storages.INDEXES,
     **subscriptions.INDEXES,
     **task_transfers.INDEXES,
@@ -75,6 +81,8 @@ class Repository:
     outbox: Outbox
     profiles: TrainingProfiles
     registrations: Registrations
+    split_nodes: SplitNodes
+    split_pipelines: SplitPipelines
     storages: Storages
     subscriptions: Subscriptions
     positions: Positions
@@ -93,6 +101,7 @@ class Repository:
         artifacts = Artifacts(database, clock)
         discarded = Discards(database, artifacts)
         messages = Outbox(database, clock)
+        watched = Subscriptions(database, messages)
         return cls(
             database=database,
             artifacts=artifacts,
@@ -106,8 +115,10 @@ class Repository:
             outbox=messages,
             profiles=TrainingProfiles(database),
             registrations=Registrations(database),
+            split_nodes=SplitNodes(database),
+            split_pipelines=SplitPipelines(database, messages, watched),
             storages=Storages(database, discarded, clock, new_id),
-            subscriptions=Subscriptions(database, messages),
+            subscriptions=watched,
             positions=Positions(database),
             task_transfers=TaskTransfers(database),
             trainings=Trainings(database, messages),
@@ -115,8 +126,10 @@ class Repository:
 
     async def remove_expired(self, now: datetime) -> None:
         """Clean up what reading no longer shows."""
-        # Whoever watches clients and FL members is to see first that they have gone.
+        # Whoever watches clients, FL members and nodes is to see first that they have gone.
         await self.registrations.remove_expired(await self.positions.seen(registrations.COLLECTION) or now)
+        await self.split_nodes.remove_expired(await self.positions.seen(split_nodes.COLLECTION) or now)
+        await self.split_pipelines.remove_ended(now)
         await self.channels.remove_expired(now)
         await self.fl_members.remove_expired(await self.positions.seen(fl_members.COLLECTION) or now)
         await self.models.remove_expired(now)

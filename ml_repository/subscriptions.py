@@ -131,6 +131,17 @@ class Subscriptions:
         work = {"due": now, "claimed": _NOBODY}
         await self._documents.insert_one({"_id": subscription.id, **fields, **work}, session=session)
 
+    async def restate(
+        self, subscription_id: str, body: Mapping[str, Any], now: datetime, session: Session
+    ) -> None:
+        """Another resource for one that has no URI of its own, to be looked at now."""
+        change = {"$set": {"body": dict(body), "due": now}, "$inc": {"version": 1, "marks": 1}}
+        await self._documents.update_one({"_id": subscription_id}, change, session=session)
+
+    async def forget(self, subscription_id: str, session: Session) -> None:
+        """Delete one that has no URI of its own."""
+        await self._documents.delete_one({"_id": subscription_id}, session=session)
+
     async def get(self, kind: str, subscription_id: str, owner: str, now: datetime) -> Subscription | None:
         """The owner's live subscription."""
         found = await self._documents.find_one(_owned(kind, subscription_id, owner, now))

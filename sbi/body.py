@@ -49,6 +49,24 @@ async def read_body(request: web.Request) -> bytes:
         raise InvalidRequest("the body broke off") from error
 
 
+async def read_binary(request: web.Request, most: int) -> bytes:
+    """A body that is no JSON, as it was sent, of at most so many bytes; whoever stalls gets 408."""
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+        raise UnsupportedMediaType("the body must have no content coding")
+    content = bytearray()
+    try:
+        while True:
+            async with reading():
+                piece = await request.content.readany()
+            content += piece
+            if len(content) > most:
+                raise _too_large()
+            if not piece:
+                return bytes(content)
+    except web.RequestPayloadError as error:
+        raise InvalidRequest("the body broke off") from error
+
+
 def _decoded(raw: bytes, request: web.Request) -> bytes:
     """The body without its content coding, which must not make it larger than bodies may be."""
     coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Protocol
 
@@ -45,6 +46,7 @@ _IPV4_IN_LAST_32_BITS: tuple[Network, ...] = tuple(
     for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 )
 _MAX_REDIRECTS = 5
+_LARGE = 1 << 18
 
 
 class TargetRefused(ValueError):
@@ -275,6 +277,7 @@ class Outbound:
         url: str,
         *,
         json: Any = None,
+        data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         timeout: float,
@@ -284,8 +287,9 @@ class Outbound:
     ) -> Response:
         """One call: at most `timeout` seconds with redirects and all, at most `max_body` bytes read.
 
-        With `max_body=0` the answer is its status and headers, and no body is waited for. A target that only `inside`
-        leads to, and that is away, has `wait` of these seconds to come back.
+        The body is `json`, or else `data`, and of `content_type`. With `max_body=0` the answer is its status and
+        headers, and no body is waited for. A target that only `inside` leads to, and that is away, has `wait` of these
+        seconds to come back.
 
         Raises:
             TargetRefused: the policy forbids the target, or one that it redirects to.
@@ -293,9 +297,9 @@ class Outbound:
         """
         self.check(url)
         all_headers = dict(headers or {})
-        data = None
         if json is not None:
             data = json_text.dumps(json).encode()
+        if data is not None:
             all_headers[hdrs.CONTENT_TYPE] = content_type
         try:
             async with asyncio.timeout(timeout):
@@ -330,7 +334,7 @@ class Outbound:
 
     async def _send(self, outgoing: _Outgoing, url: URL, headers: dict[str, str]) -> Response:
         async with self._session.request(
-            outgoing.method, url, data=outgoing.data, headers=headers, allow_redirects=False
+            outgoing.method, url, data=_in_pieces(outgoing.data), headers=headers, allow_redirects=False
         ) as response:
             body = await _read(response.content, outgoing.max_body)
             complete = response.content.at_eof()
@@ -342,6 +346,11 @@ class Outbound:
         """Close all connections; streams still open on `session` break."""
         await self._session.close()
         await self._resolver.close()
+
+
+def _in_pieces(data: bytes | None) -> bytes | BytesIO | None:
+    """A large body is sent piece by piece, or it would hold up the event loop."""
+    return data if data is None or len(data) <= _LARGE else BytesIO(data)
 
 
 async def _read(stream: aiohttp.StreamReader, limit: int) -> bytes:

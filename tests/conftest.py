@@ -1,6 +1,7 @@
 """What many tests need: one database server for the whole run, one empty database for each test."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from ml_repository.embedded import EmbeddedDatabase
 from tests import support_commands
 
 support_commands.record()
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # of tests that import onnxruntime themselves
 
 collect_ignore = ["conformance"]
 """That suite has options and a `pytest.ini` of its own: `make conformance`."""

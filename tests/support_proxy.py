@@ -28,6 +28,7 @@ class Proxy:
     Attributes:
         up, down: faults of the coming connections, client to server and server to client.
         sent_up, sent_down: bytes that each connection has carried.
+        connections: those that are open.
     """
 
     port: int
@@ -36,6 +37,12 @@ class Proxy:
     down: list[Fault] = field(default_factory=list)
     sent_up: list[int] = field(default_factory=list)
     sent_down: list[int] = field(default_factory=list)
+    connections: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def cut_all(self) -> None:
+        """End the connections that there are."""
+        for task in list(self.connections):
+            task.cancel()
 
     @property
     def url(self) -> str:
@@ -91,20 +98,18 @@ async def _forward(
 async def proxy_to(port: int) -> AsyncIterator[Proxy]:
     """A proxy in front of the server on this port of loopback."""
     proxy = Proxy(port)
-    connections: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        connections.add(task)
+        proxy.connections.add(task)
         with suppress(asyncio.CancelledError):
             await proxy.connect(reader, writer)
-        connections.discard(task)
+        proxy.connections.discard(task)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     proxy.listening_on = server.sockets[0].getsockname()[1]
     yield proxy
     server.close()
-    for task in list(connections):
-        task.cancel()
-    await asyncio.gather(*connections, return_exceptions=True)
+    proxy.cut_all()
+    await asyncio.gather(*proxy.connections, return_exceptions=True)

@@ -15,9 +15,9 @@
             print(event.percentage, event.metrics)
         parameters = await val.download_model(event.output_model_id)
 
-One module per group of operations (`clients`, `trainings`, `subscriptions`, `models`, `storages`, `fl_members`);
-`criteria` builds the large inputs, `values` has the rest. The large types of the standard are plain dicts in wire
-shape.
+One module per group of operations (`clients`, `trainings`, `subscriptions`, `models`, `storages`, `fl_members`,
+`pipelines`); `criteria` builds the large inputs, `values` has the rest. The large types of the standard are plain
+dicts in wire shape.
 """
 
 from aimle_client.events import (
@@ -37,6 +37,7 @@ from aimle_client.val.criteria import (
     member_criteria,
     model_criteria,
 )
+from aimle_client.val.pipelines import Pipeline
 from aimle_client.val.server import ValServer
 from aimle_client.val.subscriptions import FLEventSubscription, ModelSubscription, SelectionSubscription
 from aimle_client.val.training import Training
@@ -75,6 +76,7 @@ __all__ = [
     "Objective",
     "OperationInfo",
     "ParticipantStatus",
+    "Pipeline",
     "Replacement",
     "Reporting",
     "RetryPolicy",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aimle_client.http import Connection
+from aimle_client.listener import NotificationListener
 
 
 class Calls:
@@ -17,6 +18,18 @@ class Calls:
         if self._open is None:
             raise RuntimeError("not connected: use `async with ValServer(...)`")
         return self._open
+
+
+class ListeningCalls(Calls):
+    """Base of operations that something is told of later."""
+
+    _listener: NotificationListener | None = None
+
+    @property
+    def _listening(self) -> NotificationListener:
+        if self._listener is None:
+            raise RuntimeError("nobody listens for a subscription: give ValServer `listen`")
+        return self._listener
 
 
 def as_query(criteria: Mapping[str, Any]) -> str:

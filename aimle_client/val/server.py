@@ -13,6 +13,7 @@ from aimle_client.tokens import TokenProvider
 from aimle_client.val.fl_members import FLMemberOperations
 from aimle_client.val.model_files import ModelFiles
 from aimle_client.val.models import ModelOperations
+from aimle_client.val.pipelines import PipelineOperations
 from aimle_client.val.storages import StorageOperations
 from aimle_client.val.subscriptions import SubscriptionOperations
 from aimle_client.val.trainings import TrainingOperations
@@ -20,7 +21,12 @@ from sbi.clock import Clock
 
 
 class ValServer(
-    TrainingOperations, SubscriptionOperations, ModelOperations, StorageOperations, FLMemberOperations
+    TrainingOperations,
+    SubscriptionOperations,
+    PipelineOperations,
+    ModelOperations,
+    StorageOperations,
+    FLMemberOperations,
 ):
     """A VAL server at one AIMLE server, inside `async with`; see the package for an example.
 

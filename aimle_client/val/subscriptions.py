@@ -12,8 +12,8 @@ from aimle_client.answers import created_id, read
 from aimle_client.errors import AimleClientError
 from aimle_client.events import FLEvent, ModelsEvent, SelectionEvent
 from aimle_client.http import Connection
-from aimle_client.listener import Mailbox, NotificationListener
-from aimle_client.val.calls import Calls
+from aimle_client.listener import Mailbox
+from aimle_client.val.calls import ListeningCalls
 from aimle_client.val.checks import known
 from aimle_client.val.values import FLEvents, Reporting, Wire, given
 from sbi.clock import Clock, to_wire
@@ -149,10 +149,8 @@ class FLEventSubscription(Subscription[FLEvent]):
         await self._patch(given(evtInfo=events and events.to_wire(), mlMdlInfo=model))
 
 
-class SubscriptionOperations(Calls):
+class SubscriptionOperations(ListeningCalls):
     """Operations that subscribe; each needs a listener."""
-
-    _listener: NotificationListener | None = None
 
     async def subscribe_selection(
         self,
@@ -241,12 +239,6 @@ class SubscriptionOperations(Calls):
         return FLEventSubscription(
             made, _FL_EVENTS, self._connection, mailbox, self._listening.close, reporting
         )
-
-    @property
-    def _listening(self) -> NotificationListener:
-        if self._listener is None:
-            raise RuntimeError("nobody listens for a subscription: give ValServer `listen`")
-        return self._listener
 
     async def _subscribe(
         self,

@@ -1,10 +1,11 @@
 """The APIs, one module each: a route table and its handlers.
 
 `SERVED_APIS` is what this server answers, `ALL_APIS` what `specs/` documents: also the token endpoint, which a
-server with another issuer does not have, and the APIs that AIMLE clients serve.
+server with another issuer does not have, and the APIs that AIMLE clients and nodes of pipelines serve.
 """
 
 from aimle_client.apis import APIS as CLIENT_APIS
+from aimle_client.apis import NODE_APIS
 from aimle_server.apis import (
     channels,
     client_discovery,
@@ -18,6 +19,10 @@ from aimle_server.apis import (
     model_update,
     oauth,
     service_operations,
+    split_event,
+    split_join,
+    split_node_registration,
+    split_pipeline,
     task_transfer,
 )
 from ml_repository.apis import artifacts, model_discovery, model_management
@@ -37,6 +42,10 @@ SERVED_APIS: tuple[Api, ...] = (
     model_update.API,
     model_training.API,
     service_operations.API,
+    split_node_registration.API,
+    split_pipeline.API,
+    split_event.API,
+    split_join.API,
     task_transfer.API,
     task_transfer.TRANSFERS_API,
     artifacts.API,
@@ -44,4 +53,4 @@ SERVED_APIS: tuple[Api, ...] = (
     channels.API,
 )
 
-ALL_APIS: tuple[Api, ...] = (*SERVED_APIS, oauth.API, *CLIENT_APIS)
+ALL_APIS: tuple[Api, ...] = (*SERVED_APIS, oauth.API, *CLIENT_APIS, *NODE_APIS)

@@ -234,7 +234,7 @@ def _location(body: Mapping[str, Any]) -> str | None:
 
 
 def _usable(model: StoredModel) -> bool:
-    return model.retrievable and _for_training(model)
+    return model.retrievable and _for_training(model) and not (model.hosted and model.onnx)
 
 
 def _for_training(model: StoredModel) -> bool:
@@ -250,6 +250,8 @@ def _trainable(model: StoredModel) -> FirstModel:
         raise Forbidden(f"the usages of model {model.id} do not include TRAINING", cause="ML_MODEL_USAGE")
     if not model.retrievable:
         raise InvalidRequest.of("/modelInf/mlModelId", "the model has no bytes yet")
+    if model.hosted and model.onnx:
+        raise InvalidRequest.of("/modelInf/mlModelId", "an ONNX model cannot be trained")
     elsewhere = None if model.hosted else model.endpoint("").get("uri")
     if not model.hosted and elsewhere is None:
         raise InvalidRequest.of("/modelInf/mlModelId", "the model's mlModelUri is not a URI")

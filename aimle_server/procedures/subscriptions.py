@@ -75,6 +75,7 @@ class Kind:
         look: what becomes of a subscription, and what is left to do once that is written; it may be done twice.
         end: told of each subscription that has ended.
         check: raises InvalidRequest for a resource that its clause does not allow.
+        begin: what one that is made at this moment remembers.
         validity: attributes that are granted instead of those asked for, and from when on a subscription is gone.
         unsupported: attributes of optional features, which are not granted.
     """
@@ -84,6 +85,7 @@ class Kind:
     look: Callable[[Subscription], Awaitable[tuple[Looked, Aftermath | None]]]
     end: Callable[[Subscription], Awaitable[None]] = _nothing
     check: Callable[[Wire], object] = lambda _: None
+    begin: Callable[[datetime], Wire] = lambda _: {}
     validity: Callable[[Wire, datetime], tuple[Wire, datetime]] = until_exp_time
     unsupported: frozenset[str] = frozenset()
 
@@ -122,7 +124,13 @@ class SubscriptionManagement:
         granted, expires = self._granted(body, now)
         reporting = progress(granted, {}, now)
         subscription = Subscription(
-            self._new_id(), self._kind.name, caller.subject, granted, expires, {}, reporting
+            self._new_id(),
+            self._kind.name,
+            caller.subject,
+            granted,
+            expires,
+            self._kind.begin(now),
+            reporting,
         )
         await self._subscriptions.add(subscription, now)
         self._wake()

@@ -1,7 +1,7 @@
 """AIMLE_ModelArtifacts, our extension: the bytes of the models in the repository (TS 23.482 8.11.2, 8.2).
 
 The standard gives a model an address (mlModelUri) and says nothing about what is there. Here its owner puts the
-model and whoever may have it gets it, as one safetensors file.
+model and whoever may have it gets it, as one safetensors file, or as an ONNX model where interopInfo is `ONNX`.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from sbi.api import Api, Call, Operation, no_content
 from sbi.digests import SHA256, sha256
 from sbi.serve import send
 
-SAFETENSORS = "application/octet-stream"
+FILE = "application/octet-stream"
 
 
 async def put_model(call: Call) -> web.Response:
@@ -63,7 +63,7 @@ API = Api(
             "/models/{mlModelId}",
             "PutModelArtifact",
             put_model,
-            streams=SAFETENSORS,
+            streams=FILE,
             summary="Put the file of a model of one's own; with Content-Range, the rest of it.",
         ),
         Operation(
@@ -72,7 +72,7 @@ API = Api(
             "GetModelArtifact",
             get_model,
             answers={200: None, 206: None},
-            streams=SAFETENSORS,
+            streams=FILE,
             summary="Get the file of a model, or a part of it (Range).",
         ),
         Operation(

@@ -345,3 +345,14 @@ async def test_two_uploads_at_once_leave_one_whole_file(repo: Repository) -> Non
     answers = await asyncio.gather(*(repo.put_bytes("m1", file) for file in files), return_exceptions=True)
     assert any(isinstance(answer, tuple) and answer[0] == 204 for answer in answers)
     assert (await repo.get_bytes("m1"))[1] in files
+
+
+async def test_onnx_models(repo: Repository) -> None:
+    """Where interopInfo is ONNX the file is an ONNX model, and no other; everywhere else it is none."""
+    onnx = bytes([0x08, 10, 0x3A, 3]) + b"\x0a\x01g"
+    await repo.store(profile("onnx", interopInfo="ONNX"), profile("other", interopInfo="safetensors"))
+    assert (await repo.put_bytes("onnx", onnx))[0] == 204
+    assert (await download(repo, "onnx"))[2] == onnx
+    for model, content in (("onnx", safetensors(10)), ("other", onnx)):
+        status, _, problem = await repo.put_bytes(model, content)
+        assert (status, problem["cause"]) == (400, "INVALID_ML_MODEL")

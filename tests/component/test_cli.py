@@ -56,6 +56,15 @@ def test_help(tmp_path: Path) -> None:
     assert all(name in aimle(tmp_path, "--help").stdout for name in ("run", "demo", "token", "specs"))
 
 
+def test_a_demonstration_without_what_it_needs(tmp_path: Path) -> None:
+    """Where the extra for split operation is not installed, it is said what to install."""
+    code = "import sys; sys.modules['onnx'] = None; from aimle_server.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "demo", "--split"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    message = "aimle-server: onnx is missing: install what it needs (pip install 'aimle[demo,split]')\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
+
+
 def test_version(tmp_path: Path) -> None:
     """`--version` names program and version."""
     assert aimle(tmp_path, "--version").stdout.startswith("aimle-server 0.")

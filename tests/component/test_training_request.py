@@ -4,6 +4,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,9 +158,12 @@ async def test_refused(ask: Asking, changes: Json, status: int, param: str) -> N
     assert await ask.database["models"].count_documents({}) == 1
 
 
-async def test_models_that_cannot_be_trained(ask: Asking) -> None:
-    """Without bytes, for other uses only, somebody else's, or in training: each says so."""
+async def test_models_that_cannot_be_trained(ask: Asking, tmp_path: Path) -> None:
+    """Without bytes, ONNX, for other uses only, somebody else's, or in training: each says so."""
     await ask.val.store_model("empty", services=[SERVICE])
+    (tmp_path / "onnx").write_bytes(bytes([0x08, 10, 0x3A, 0]))
+    await ask.val.store_model("onnx", services=[SERVICE], info={"interopInfo": "ONNX"})
+    await ask.val.upload_model("onnx", tmp_path / "onnx")
     await ask.val.store_model("for-inference", PARAMETERS, usages=["INFERENCE"])
     async with val_server(ask.server, "val-2") as other:
         await other.store_model("theirs", PARAMETERS, access="PRIVATE_USE_ONLY")
@@ -167,12 +171,13 @@ async def test_models_that_cannot_be_trained(ask: Asking) -> None:
         training = await ask.val.train(model_id="digits", members=["ue-1"], dataset_ids=["digits"])
         output = (await training.status()).output_model_id or f"digits.{training.id}"
         answers = {}
-        for model in ("empty", "for-inference", "theirs", output):
+        for model in ("empty", "onnx", "for-inference", "theirs", output):
             status, problem = await ask.request(GOOD | {"modelInf": {"mlModelId": model}})
             answers[model] = (status, problem["cause"])
         await training.cancel()
     assert answers == {
         "empty": (400, "INVALID_MSG_FORMAT"),
+        "onnx": (400, "INVALID_MSG_FORMAT"),
         "for-inference": (403, "ML_MODEL_USAGE"),
         "theirs": (404, "ML_MODEL_NOT_FOUND"),
         output: (409, "MODEL_IN_TRAINING"),

@@ -15,7 +15,6 @@ from safetensors.numpy import save
 from yarl import URL
 
 from aimle_server.apis import ALL_APIS
-from sbi.api import MERGE_PATCH
 from sbi.issuer import TokenIssuer
 from tests.contract.support_documents import OFFICIAL, ROOT, Documented, load, name_of
 from tests.support_models import safetensors
@@ -102,7 +101,7 @@ class Caller:
         headers = {**self.token(), **options.pop("headers", {})}
         if body is not None:
             self.judge.request(name, body)
-            kind = MERGE_PATCH if name == "ModifyHFLTrainingSubs" else "application/json"
+            [kind] = self.judge.own[name].operation["requestBody"]["content"]
             headers, data = {**headers, "Content-Type": kind}, json.dumps(body).encode()
         async with self.session.request(method, url, data=data, headers=headers, **options) as response:
             raw = await response.read()

@@ -25,12 +25,16 @@ from sbi.issuer import TokenIssuer, load_or_create_key
 from tests.contract.support_documents import name_of
 from tests.support import Listener, ManualClock
 from tests.support_models import safetensors
+from tests.support_split_pipelines import node
 from tests.support_task_transfer import Walk
 from tests.support_val import SERVICE, ues
 
 Json = Any
 
 OWNER, STRANGER, UE = "val-1", "val-2", "ue-1"
+SPLIT_NODE = "http://127.0.0.1:9/split-node"
+"""A node that is registered for every model, and that nobody reaches."""
+
 MAX_JSON = 64 * 1024
 MAX_MODEL = 128 * 1024
 
@@ -84,6 +88,10 @@ MAKERS = {
     "registrationId": "RegAimleClient",
     "storageId": "CreateMLModelsStorage",
     "configurationId": "AIMLES_FLMember.RegisterFLMember",
+    "aimles-sonreg/configurationId": "CreateAimleSplitOpNodeRegSubscription",
+    "aimles-splitopevent/subscriptionId": "CreateAimleSplitOpEventSubscription",
+    "requestId": "SplitOpPipeCreate",
+    "splitOpPipelineId": "SplitOpPipeCreate",
     "aimlec-hfl-trng/subscriptionId": "HFLTraningSubs",
     "aimles-mlmr/subscriptionId": "CreateAimleMLModelRetrievalSubscription",
     "aimles-sel/subscriptionId": "CreateAimleClSelSubscription",
@@ -217,6 +225,9 @@ class World:
             body["regData"]["aimleClientId"] = self._registered.get(
                 ids["registrationId"], {"valUeId": "nobody"}
             )
+        if name == "SplitOpPipeModify":
+            body["splitOpPipelineId"] = ids["requestId"]
+            body["splitOpPipelineInfo"]["splitOpProfile"]["splitOpPipelineId"] = ids["requestId"]
         if name in ("AimlTtAssist", "CtldAimlTt"):
             body["requestorId"] = self._registered[self.ids["registrationId"]]
         if name in ("UpdateFLMember", "ModifyPartiallyFLMember"):
@@ -287,6 +298,9 @@ async def world(
         Listener() as listener,
     ):
         made = World(server, client, session, listener, load_or_create_key(folder / "key.pem"))
+        every = node(SPLIT_NODE, "*")
+        registered = await made.call(BY_NAME["CreateAimleSplitOpNodeRegSubscription"], every)
+        assert registered.status == 201, registered
         for variable in (
             "mlModelId",
             *sorted({name for endpoint in ENDPOINTS for name in endpoint.variables}),
@@ -442,6 +456,59 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
             {"servingPlmn": plmn, "nonservingPlmns": [{"plmn": plmn, "permission": "FULL_CAPABILITIES"}]}
         ],
     }
+    split_node = {
+        "nodeInfo": {"uri": notify},
+        "sonRegCapability": {
+            "modelInfo": {
+                "modelId": model,
+                "modelName": "a model",
+                "modelVersion": "1",
+                "suppOperation": ["MODEL_INFERENCE"],
+            },
+            "usageInfo": {"inputFreq": 10, "inputSize": 1000, "outputFreq": 10, "outputSize": 40},
+        },
+        "timeValidity": member["timeValidity"],
+        "aimle": {"splitNodeUri": notify},
+    }
+    place = {"uri": SPLIT_NODE}
+    stages = [
+        {
+            "stageId": "1",
+            "numNodes": "1",
+            "headEp": place,
+            "tailEp": place,
+            "nodeOrder": [place],
+            "mlModelId": model,
+        }
+    ]
+    usage = {"inputFreq": 1, "outputSize": 40}
+    pipeline = {
+        "requestorId": OWNER,
+        "notifUri": notify,
+        "splitOpRequirements": {
+            "stageInfo": stages,
+            "usageInfo": usage,
+            "notificationTarget": {"fqdn": "val.example"},
+            "aimle": {"multiClient": True},
+        },
+    }
+    profile = {
+        "splitOpPipelineId": "set later",
+        "stageInfo": stages,
+        "usageInfo": usage,
+        "headEp": place,
+        "tailEp": place,
+    }
+    split_events = {
+        "splitOpPipelineId": "*",
+        "splitOpEventId": "SPLIT_OP_AVAILABILITY",
+        "reportReq": {"notifMethod": "PERIODIC", "repPeriod": 60, "immRep": True, "maxReportNbr": 2},
+        "discFilters": {"stageInfo": stages, "usageInfo": usage, "minNodes": "1"},
+        "assistInfo": {"achievableQoS": "a"},
+        "expTime": "2100-01-01T00:00:00Z",
+        "notifUri": notify,
+        "suppFeat": "1",
+    }
     ever = {"startTime": "2020-01-01T00:00:00Z", "stopTime": "2100-01-01T00:00:00Z"}
     task = {
         "requestorId": {"valUeId": "set later"},
@@ -450,6 +517,24 @@ def bodies(number: int, model: str, notify: str) -> dict[str, Json]:
         "timeValidity": ever,
     }
     return {
+        "SplitOpPipeCreate": pipeline,
+        "SplitOpPipeUpdate": pipeline,
+        "SplitOpPipeModify": {
+            "notifUri": notify,
+            "splitOpPipelineId": "set later",
+            "splitOpPipelineInfo": {"splitOpProfile": profile, "subEventId": "UPDATED"},
+        },
+        "JoinSplitOpPipeline": {"requestorId": OWNER},
+        "SplitOpPipeDiscovery": {
+            "notifUri": notify,
+            "discFilters": {"stageInfo": stages, "usageInfo": usage, "minNodes": "1"},
+        },
+        "CreateAimleSplitOpEventSubscription": split_events,
+        "UpdateIndAimleSplitOpEventSub": split_events,
+        "ModifyIndAimleSplitOpEventSub": {"reportReq": {"notifMethod": "ONE_TIME"}},
+        "CreateAimleSplitOpNodeRegSubscription": split_node,
+        "UpdateIndAimleSplitOpNodeRegSubscription": split_node,
+        "ModifyIndAimleSplitOpNodeRegSubscription": {"timeValidity": member["timeValidity"]},
         "OpenChannel": {"websockNotifConfig": {"requestWebsocketUri": True}},
         "AimlTtAssist": {
             **task,

@@ -1,0 +1,176 @@
+"""Pipelines of nodes that run a model together (Aimles_SplitOpPipeline; TS 23.482 8.14.2), made, used and deleted.
+
+pipeline = await val.create_pipeline("digits", ["http://edge:9007", "http://cloud:9007"], objective="LATENCY")
+async with pipeline.open() as stream:
+    async for scores in stream.map(images):
+        ...
+await pipeline.delete()
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from aimle_client.answers import read
+from aimle_client.errors import AimleClientError, NotFound
+from aimle_client.events import PipelineEvent
+from aimle_client.http import ClientCredentials, Connection
+from aimle_client.listener import Mailbox
+from aimle_client.split.pipeline import SplitPipeline
+from aimle_client.val.calls import ListeningCalls
+from aimle_client.val.values import Wire, given
+from schemas.split_pipeline import SplitOpPipelineCreateResp, SplitOpPipelineDiscResp
+
+_REQUESTS = "/aimles-sopl/v1/request"
+_DISCOVERY = "/aimles-sopl/v1/discovery"
+_ANYWHERE = "urn:aimle:any"
+"""For addresses that a filter has to contain and that are only preferences."""
+
+
+class Pipeline:
+    """A pipeline of this VAL server; `create_pipeline` and `find_pipeline` make it.
+
+    Attributes:
+        id: its splitOpPipelineId.
+        profile: its SplitOpProfile as it was last told, in wire shape.
+    """
+
+    def __init__(
+        self,
+        profile: Wire,
+        connection: Connection,
+        mailbox: Mailbox[PipelineEvent],
+        close: Callable[[Mailbox[PipelineEvent]], None],
+    ) -> None:
+        self.id = str(profile["splitOpPipelineId"])
+        self.profile = profile
+        self._connection = connection
+        self._mailbox = mailbox
+        self._close = close
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r}>"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """URIs of head and tail; ValueError where they are not URIs."""
+        head, tail = self.profile["headEp"].get("uri"), self.profile["tailEp"].get("uri")
+        if head is None or tail is None:
+            raise ValueError("head or tail of the pipeline is not a URI")
+        return head, tail
+
+    @asynccontextmanager
+    async def open(self, **options: Any) -> AsyncIterator[SplitPipeline]:
+        """Send inputs and get results; where the server puts the pipeline elsewhere, they follow, and none is lost.
+
+        `options` are those of SplitPipeline.
+        """
+        async with SplitPipeline(*self.ends, **options) as stream:
+            following = asyncio.create_task(self._follow(stream))
+            try:
+                yield stream
+            finally:
+                following.cancel()
+                await asyncio.wait([following])
+
+    async def delete(self) -> None:
+        """Delete it; NotFound if that was done before."""
+        await self._connection.request("DELETE", f"{_REQUESTS}/{quote(self.id, safe='')}")
+        self._close(self._mailbox)
+
+    async def _follow(self, stream: SplitPipeline) -> None:
+        while True:
+            before, self.profile = self.ends, (await self._mailbox.get()).profile
+            if self.ends != before:
+                stream.move(*self.ends)
+
+
+class PipelineOperations(ListeningCalls):
+    """Operations on pipelines; they need a listener, which is told where a pipeline is."""
+
+    _credentials: ClientCredentials | None = None
+
+    async def create_pipeline(
+        self,
+        model_id: str,
+        nodes: Sequence[str],
+        *,
+        objective: str | None = None,
+        batch: int | None = None,
+        origin: str | None = None,
+        multi_client: bool | None = None,
+        usage: Wire | None = None,
+    ) -> Pipeline:
+        """Have nodes run a model together (8.14.2.3).
+
+        Args:
+            model_id: the mlModelId.
+            nodes: URIs of registered nodes; the server decides which of those run what, if they let it.
+            objective: LATENCY or THROUGHPUT.
+            batch: samples of a frame.
+            origin: URI of the node where inputs come from and results are wanted.
+            multi_client: clients of others may find and join it.
+            usage: UsageInformation: how it is to be used.
+
+        Raises:
+            RuntimeError: nobody listens: give ValServer `listen`.
+            RequestRefused: 400, a node or the model is not there or not fit; `invalid_params` says which.
+            Conflict: the nodes turned out not to be able to.
+        """
+        extension = given(objective=objective, batch=batch, origin=origin, multiClient=multi_client)
+        wanted = given(stageInfo=[_stage(model_id, nodes)], usageInfo=usage, aimle=extension or None)
+        body = {"requestorId": self._name, "splitOpRequirements": wanted}
+        mailbox, answer = await self._asked(_REQUESTS, body)
+        profile = read(SplitOpPipelineCreateResp(), answer)["splitOpProfile"]
+        return Pipeline(profile, self._connection, mailbox, self._listening.close)
+
+    async def find_pipeline(
+        self, model_id: str, *, min_nodes: int = 1, usage: Wire | None = None
+    ) -> Pipeline:
+        """A pipeline for a model, which is made if there is none (8.14.2.2).
+
+        Only one that was made now tells this VAL server when it moves.
+
+        Args:
+            model_id: the mlModelId.
+            min_nodes: how many nodes it has at least.
+            usage: UsageInformation: what it has to take.
+
+        Raises:
+            NotFound: there is none, and none can be made of the nodes that there are.
+            RuntimeError: as for `create_pipeline`.
+        """
+        filters = given(stageInfo=[_stage(model_id, [_ANYWHERE])], minNodes=str(min_nodes), usageInfo=usage)
+        mailbox, answer = await self._asked(_DISCOVERY, {"discFilters": filters})
+        profiles = read(SplitOpPipelineDiscResp(), answer).get("splitOpProfiles", ())
+        if not profiles:
+            self._listening.close(mailbox)
+            raise NotFound(404, detail="no pipeline can be made of the nodes that there are")
+        return Pipeline(profiles[0], self._connection, mailbox, self._listening.close)
+
+    @property
+    def _name(self) -> str:
+        return self._credentials.client_id if self._credentials else "val-server"
+
+    async def _asked(self, path: str, body: dict[str, Any]) -> tuple[Mailbox[PipelineEvent], Any]:
+        mailbox = self._listening.open_pipeline()
+        try:
+            answer = await self._connection.request("POST", path, body={**body, "notifUri": mailbox.url})
+        except AimleClientError:
+            self._listening.close(mailbox)
+            raise
+        return mailbox, answer.body
+
+
+def _stage(model_id: str, nodes: Sequence[str]) -> dict[str, Any]:
+    """The StageInfo of a model at these nodes."""
+    order = [{"uri": uri} for uri in nodes]
+    return {
+        "stageId": "1",
+        "headEp": order[0],
+        "tailEp": order[-1],
+        "nodeOrder": order,
+        "mlModelId": model_id,
+    }

@@ -1,0 +1,128 @@
+"""What a split operation pipeline is asked to be, by a request to make one (TS 23.482 8.14.2.3) or to change it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aimle_server.procedures.split_stages import addresses_of, profile_of
+from ml_repository.model_record import StoredModel
+from ml_repository.split_nodes import Node
+from ml_repository.split_pipelines import Pipeline
+from sbi.body import load
+from sbi.errors import InvalidRequest
+from schemas.base import merge_patch
+from schemas.split_pipeline import SplitOpPipelinePatch
+
+Wire = Mapping[str, Any]
+
+STAGES = "/splitOpRequirements/stageInfo"
+PROFILE = "/splitOpPipelineInfo/splitOpProfile"
+
+_PATCH = SplitOpPipelinePatch()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a pipeline is to be; the attributes are Pipeline's, and
+
+    Attributes:
+        extension: RequirementsExtension: what is asked for beside the standard.
+        pointer: where the stages are in the body that asks.
+    """
+
+    requestor: str
+    notif_uri: str
+    stages: Sequence[Wire]
+    usage: Wire
+    target: Wire
+    extension: Wire
+    pointer: str
+
+    @classmethod
+    def of(cls, body: Wire) -> Self:
+        """What a SplitOpPipelineCreateReq asks for."""
+        wanted = body["splitOpRequirements"]
+        return cls(
+            requestor=body["requestorId"],
+            notif_uri=body["notifUri"],
+            stages=wanted["stageInfo"],
+            usage=wanted.get("usageInfo", {}),
+            target=wanted.get("notificationTarget", {}),
+            extension=wanted.get("aimle", {}),
+            pointer=STAGES,
+        )
+
+    @classmethod
+    def changed(cls, pipeline: Pipeline, patch: Wire) -> Self:
+        """What a pipeline is to be after a SplitOpPipelinePatch.
+
+        Raises:
+            InvalidRequest: the patch is of another pipeline, or makes none of it.
+        """
+        if patch["splitOpPipelineId"] != pipeline.id:
+            raise InvalidRequest.of("/splitOpPipelineId", "is not the pipeline of this URI")
+        merged = load(_PATCH, merge_patch(_resource(pipeline), patch))
+        profile = merged["splitOpPipelineInfo"].get("splitOpProfile")
+        if profile is None:
+            raise InvalidRequest.of(PROFILE, "cannot be removed")
+        _check(profile, pipeline)
+        shown = profile.get("aimle", {})
+        return cls(
+            requestor=pipeline.requestor,
+            notif_uri=merged["notifUri"],
+            stages=profile["stageInfo"],
+            usage=profile.get("usageInfo", {}),
+            target=shown.get("notificationTarget", {}),
+            extension={**(pipeline.execution or {}), "multiClient": shown.get("multiClient", False)},
+            pointer=f"{PROFILE}/stageInfo",
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """Those that are Pipeline's own."""
+        same = ("requestor", "notif_uri", "stages", "usage", "target")
+        multi_client = self.extension.get("multiClient", False)
+        return {name: getattr(self, name) for name in same} | {"multi_client": multi_client}
+
+    def execution(self, nodes: Sequence[Node], models: Sequence[StoredModel]) -> dict[str, Any] | None:
+        """How this server runs it; None: its nodes have to.
+
+        It runs one stage: an ONNX model whose file is here, on nodes that run what they are given.
+
+        Raises:
+            InvalidRequest: it was asked to and cannot, or inputs are to come from none of the nodes.
+        """
+        origin = self.extension.get("origin", "").rstrip("/")
+        whole = len(self.stages) == 1 and all(model.onnx and model.bytes for model in models)
+        if not whole or not all(self._ours(endpoint, nodes) for endpoint in self.stages[0]["nodeOrder"]):
+            if {"objective", "batch", "origin"} & self.extension.keys():
+                raise InvalidRequest.of(self.pointer, "is not what this server runs")
+            return None
+        if origin and origin not in {node.address for node in nodes}:
+            raise InvalidRequest.of("/splitOpRequirements/aimle/origin", "is none of the nodes")
+        wanted = {
+            "objective": self.extension.get("objective", "LATENCY"),
+            "batch": self.extension.get("batch", 1),
+        }
+        return wanted | ({"origin": origin} if origin else {})
+
+    def _ours(self, endpoint: Wire, nodes: Sequence[Node]) -> bool:
+        addresses = addresses_of(endpoint)
+        return any(node.address in addresses and node.runtime for node in nodes)
+
+
+def _resource(pipeline: Pipeline) -> dict[str, Any]:
+    """What a patch changes."""
+    profile = profile_of(pipeline, (), whole=True)
+    return {"notifUri": pipeline.notif_uri, "splitOpPipelineInfo": {"splitOpProfile": profile}}
+
+
+def _check(profile: Wire, pipeline: Pipeline) -> None:
+    """Refuse what the stages and the URI say otherwise."""
+    stages = profile["stageInfo"]
+    for name, expected in (
+        ("splitOpPipelineId", pipeline.id),
+        ("headEp", stages[0]["headEp"]),
+        ("tailEp", stages[-1]["tailEp"]),
+    ):
+        if profile[name] != expected:
+            raise InvalidRequest.of(f"{PROFILE}/{name}", "is not that of the pipeline's stages or URI")

@@ -1,0 +1,277 @@
+"""A model at work on several nodes: measured, planned, deployed, looked after (TS 23.482 8.14, ITU-T F.748.20).
+
+The stages of a deployment belong together; another plan is another deployment, beside the one that works until it
+takes its place. Whoever uses the pipeline keeps what has no result yet (`aimle_client.split.pipeline`), so a change
+costs time and no frames.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aimle_server.split.cutting import CutPoint, CuttableModel, InvalidOnnx
+from aimle_server.split.deployment import Deployer, Deployment, Measurement, Store
+from aimle_server.split.nodes import Fleet, NodeClient, NodeError, NodeRefused, NodeUnreachable, StageLook
+from aimle_server.split.planner import NoPlan, Objective, Plan, Problem, Stage, better, plan, predict
+from aimle_server.split.survey import Profiles, Survey, differs
+from sbi.clock import Clock
+
+_log = logging.getLogger("aimle.split")
+
+
+_LITTLE = 0.05
+"""Of a pipeline's latency: less is no reason to measure a node again, which holds up its frames."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a pipeline is to be.
+
+    Attributes:
+        objective: least latency or highest throughput.
+        batch: samples of a frame.
+        origin: the node where inputs come from and results are wanted; None: their ways do not count.
+        margin: a change of a measurement by more than this fraction makes a new plan, and a plan that is better by more
+            than this fraction takes the place of the one that works.
+        most_cuts: how many cuts of the model are considered.
+        look_every: seconds between two looks at the nodes.
+        review_every: looks between two reviews, at which speeds and links are measured again.
+    """
+
+    objective: Objective = Objective.LATENCY
+    batch: int = 1
+    origin: str | None = None
+    margin: float = 0.25
+    most_cuts: int = 8
+    look_every: float = 1.0
+    review_every: int = 60
+
+
+Tell = Callable[[Deployment | None], Awaitable[None]]
+"""(deployment) -> None; None instead of one: nothing works any more, until it is told of another one."""
+
+
+class PipelineRunner:
+    """One pipeline.
+
+    Args:
+        nodes: those that it may use, by their name.
+        model: what is run; reading one takes a while: `await asyncio.to_thread(CuttableModel, content)`.
+        store: keeps its parts.
+        aim: what it is to be.
+        tell: told of each deployment, before the one that it replaces ends.
+        profiles: what is known of the nodes already.
+
+    Attributes:
+        deployment: what works now; None: nothing.
+        fleet: the nodes, and which of them do not answer.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, NodeClient],
+        model: CuttableModel,
+        store: Store,
+        aim: Aim | None = None,
+        *,
+        tell: Tell | None = None,
+        profiles: Profiles | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.fleet = Fleet(dict(nodes))
+        self.deployment: Deployment | None = None
+        self._aim = aim or Aim()
+        self._survey = Survey(
+            model,
+            profiles or Profiles(),
+            batch=self._aim.batch,
+            most_cuts=self._aim.most_cuts,
+            origin=self._aim.origin,
+        )
+        self._deployer = Deployer(self.fleet, self._survey, store, self._aim.batch)
+        self._clock = clock or Clock()
+        self._numbers = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._observed: dict[str, float] = {}
+        self._tell = tell
+
+    async def start(self) -> Deployment:
+        """Measure the nodes, plan, deploy, and measure what came of it.
+
+        Raises:
+            NoPlan: these nodes cannot run the model.
+            NodeRefused: one did not do as it said.
+        """
+        async with self._one_at_a_time:
+            deployment = await self._renew(forced=True)
+        await self.measure()
+        return self.deployment or deployment
+
+    async def replan(self, *, forced: bool = False) -> None:
+        """Plan again, with what is known now; deploy the plan if it is better by more than the margin, or `forced`.
+
+        Raises: as `start`, except that what works goes on then.
+        """
+        async with self._one_at_a_time:
+            await self._renew(forced=forced)
+
+    async def deploy(self, stages: Sequence[Stage]) -> Deployment:
+        """Have these stages take the place of what works.
+
+        Raises: as `start`.
+        """
+        async with self._one_at_a_time:
+            return await self._take_over(predict(await self.problem(), stages))
+
+    @property
+    def cuts(self) -> Sequence[CutPoint]:
+        """Those that are considered; border 1 of a plan is the first of them."""
+        return self._survey.cuts
+
+    async def problem(self) -> Problem:
+        """All that is known of the nodes that answer, measured now if need be."""
+        return await self._survey.problem(self.fleet.present)
+
+    async def measure(self, frames: int = 10) -> Measurement | None:
+        """Use the pipeline from its origin, or from its head, and compare with what was predicted for there.
+
+        None: there is nothing to measure, or it cannot be.
+        """
+        deployment = self.deployment
+        if deployment is None:
+            return None
+        origin = self._aim.origin or deployment.plan.stages[0].node
+        try:
+            problem = dataclasses.replace(await self.problem(), origin=origin)
+            predicted = predict(problem, deployment.plan.stages)
+            tensors = self._survey.model.frame(self._aim.batch)
+            latency, throughput = await self.fleet.nodes[origin].measure_pipeline(
+                deployment.head, deployment.tail, tensors, frames
+            )
+        except (NodeError, NoPlan, InvalidOnnx) as error:
+            _log.warning("a pipeline could not be measured: %s", error)
+            return None
+        found = Measurement(predicted.latency_s, latency, predicted.throughput_per_s, throughput)
+        if self.deployment is deployment:
+            self.deployment = dataclasses.replace(deployment, measurement=found)
+        return found
+
+    async def look(self, *, review: bool = False) -> None:
+        """Look at the nodes once, and plan again if one is gone, came back, or is not as it was.
+
+        With `review`, speeds and links are measured again as well.
+        """
+        lost = set(self.fleet.lost)
+        looks = await self.fleet.look()
+        came_back = bool(lost & looks.keys())
+        forced = self._broken(looks)
+        changed = came_back or self._speed_changed(looks)
+        if review and not forced:
+            changed = await self._survey.review(self.fleet.present, self._aim.margin) or changed
+        if not forced and not changed:
+            return
+        try:
+            await self.replan(forced=forced)
+        except (NoPlan, NodeError) as error:
+            _log.warning("a pipeline cannot be planned anew: %s", error)
+            if forced:
+                await self._give_up()
+
+    async def watch(self) -> None:
+        """Look at the nodes for ever."""
+        looks = 0
+        while True:
+            await self._clock.sleep(self._aim.look_every)
+            looks += 1
+            try:
+                await self.look(review=looks % self._aim.review_every == 0)
+            except Exception:  # of the store, or of who is told
+                _log.exception("a pipeline was not looked after")
+
+    async def stop(self) -> None:
+        """End the stages that there are."""
+        async with self._one_at_a_time:
+            deployment, self.deployment = self.deployment, None
+            if deployment is not None:
+                await self._deployer.retire(deployment.stages)
+
+    async def _renew(self, *, forced: bool) -> Deployment:
+        """Plan and deploy, without the nodes that turn out to be gone."""
+        while True:
+            problem = await self.problem()
+            best = await asyncio.to_thread(plan, problem, self._aim.objective)
+            if not forced and self.deployment is not None and not self._worth_it(problem, best):
+                return self.deployment
+            try:
+                return await self._take_over(best)
+            except NodeUnreachable as error:
+                _log.warning("a node is gone: %s", error)
+            except NodeRefused:
+                if not await self._others_lost():
+                    raise
+
+    async def _others_lost(self) -> bool:
+        """Whether nodes are gone that were there; one that cannot reach the next refuses, and is not to blame."""
+        before = set(self.fleet.lost)
+        await self.fleet.look()
+        return bool(self.fleet.lost - before)
+
+    def _worth_it(self, problem: Problem, best: Plan) -> bool:
+        """Whether the best plan is so much better than the one that works, by what is known now."""
+        assert self.deployment is not None  # noqa: S101 - the caller looked
+        try:
+            present = predict(problem, self.deployment.plan.stages)
+        except NoPlan:
+            return True
+        self.deployment = dataclasses.replace(self.deployment, plan=present)
+        return better(best, present, self._aim.objective) > self._aim.margin
+
+    async def _take_over(self, chosen: Plan) -> Deployment:
+        stages = await self._deployer.deploy(chosen)
+        self._numbers += 1
+        before, self.deployment = self.deployment, Deployment(self._numbers, chosen, stages)
+        self._observed = {}
+        new = self.deployment
+        try:
+            if self._tell is not None:
+                await self._tell(new)
+        finally:
+            if before is not None:
+                await self._deployer.retire(before.stages)
+        return new
+
+    async def _give_up(self) -> None:
+        """Nothing works any more, until a look finds that something could."""
+        if self.deployment is None:
+            return
+        await self.stop()
+        if self._tell is not None:
+            await self._tell(None)
+
+    def _broken(self, looks: Mapping[str, Mapping[str, StageLook]]) -> bool:
+        if self.deployment is None:
+            return True
+        found = [looks.get(one.stage.node, {}).get(one.loaded.id) for one in self.deployment.stages]
+        return any(look is None or look.broken for look in found)
+
+    def _speed_changed(self, looks: Mapping[str, Mapping[str, StageLook]]) -> bool:
+        """Whether a stage takes another time than when it was first seen at work; then its node is measured again."""
+        changed = False
+        for one in self.deployment.stages if self.deployment else ():
+            look = looks.get(one.stage.node, {}).get(one.loaded.id)
+            if look is None or look.seconds is None:
+                continue
+            before = self._observed.setdefault(one.loaded.id, look.seconds)
+            if self._matters(look.seconds, before):
+                self._observed[one.loaded.id] = look.seconds
+                self._survey.forget(self.fleet.nodes[one.stage.node])
+                changed = True
+        return changed
+
+    def _matters(self, now: float, before: float) -> bool:
+        """Whether a stage's time has changed by more than the margin, and by more than a little of the whole."""
+        assert self.deployment is not None  # noqa: S101 - the stage is of it
+        little = _LITTLE * self.deployment.plan.latency_s
+        return differs(now, before, self._aim.margin) and abs(now - before) > little

@@ -141,7 +141,7 @@ class MemberSelection:
         """Those of before that still fulfil the request, and newcomers for the free places."""
         now = self._clock.now()
         silent = [p.client_id for p in training.participants.values() if seats.is_silent(training, p)]
-        self._candidates.pass_over(training, silent)
+        self._candidates.pass_over(training, {*silent, *seats.gave_away(training)})
         found = await self._selector.select([p.client_id for p in before], self._wanted(training), (), now)
         self._candidates.pass_over(training, found.refused)
         stay = [seats.moved(p, found.kept[p.client_id].uri) for p in before if p.client_id in found.kept]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from aimle_server.hfl.training import Participant, Training
+from aimle_server.hfl.training import Move, Participant, Training
 from aimle_server.procedures.kept_selection import ELSEWHERE, LONGEST, SHORT, Selected
 from aimle_server.procedures.matching import Candidate, training_tags
 from ml_repository.registrations import client_topic
@@ -30,14 +30,34 @@ def subscription_of(training: Training) -> Subscription:
 
 
 def seated(training: Training, subscription: Subscription | None) -> list[Participant]:
-    """Who was selected for the next round, reports, and was not stopped; without a subscription of the participants."""
+    """Who was selected for the next round, reports, and was not stopped; without a subscription of the participants.
+
+    Who has taken a task over stays in the place of the one that gave it away.
+    """
     everyone = (
         training.participants.values() if subscription is None else _selected(training, subscription.state)
     )
+    places = {participant.client_id: participant for participant in everyone}
+    places |= {move.target: training.participants[move.target] for move in _moved_lately(training)}
+    out = {*training.stopped, *gave_away(training)}
     return [
         participant
-        for participant in everyone
-        if not is_silent(training, participant) and participant.client_id not in training.stopped
+        for client_id, participant in places.items()
+        if client_id not in out and not is_silent(training, participant)
+    ]
+
+
+def gave_away(training: Training) -> set[str]:
+    """Who has given its task away lately, and has no other."""
+    return {move.source for move in _moved_lately(training)} - training.participants.keys()
+
+
+def _moved_lately(training: Training) -> list[Move]:
+    """By which tasks came to their owners, in the round that runs or the one before."""
+    return [
+        move
+        for move in training.moves
+        if move.round >= training.round - 1 and move.target in training.participants
     ]
 
 

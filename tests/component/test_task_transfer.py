@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from aimle_client.policy import DefaultPolicy
 from aimle_client.runtime.report import Outcome, RoundReport
 from aimle_client.runtime.task import Task
 from aimle_client.testing import RunningServer
-from aimle_client.val import ValServer
+from aimle_client.val import Objective, ValServer, member_criteria
 from ml_repository.database import Database
 from tests.support import ManualClock, eventually
 from tests.support_participant import participants, update
 from tests.support_task_transfer import (
+    PROFILE,
     STEPS,
     WINDOW,
     Walk,
@@ -28,7 +30,7 @@ from tests.support_task_transfer import (
     walkers,
     walking,
 )
-from tests.support_training import events_of, serving, val_server
+from tests.support_training import begin, events_of, serving, val_server
 
 
 @pytest.fixture
@@ -68,6 +70,22 @@ async def test_a_task_moves_and_nothing_is_lost(
     assert trainers["ue-1"].steps + trainers["ue-2"].steps == list(range(1, STEPS + 1))
     assert len(trainers["ue-1"].steps) == done.iterations
     assert done.total == STEPS
+
+
+@pytest.mark.parametrize("chosen", [{"members": ["ue-1"]}, {"criteria": member_criteria(), "num_clients": 1}])
+async def test_the_target_stays(server: RunningServer, val: ValServer, chosen: dict[str, Any]) -> None:
+    """In the rounds after a hand-over the target takes part, and the source, which had its reasons, does not."""
+    trainers = {"ue-1": Walk(), "ue-2": Walk()}
+    async with walkers(server, {"ue-1": trainers["ue-1"]}) as first:
+        training = await begin(val, objective=Objective(max_epochs=300), profile=PROFILE, **chosen)
+        await stepped(trainers["ue-1"])
+        async with walkers(server, {"ue-2": trainers["ue-2"]}):
+            done = await first["ue-1"].transfer(reason="low battery")
+            for trainer in trainers.values():
+                trainer.hurry.set()
+            assert (await events_of(training))[-1].state == "COMPLETED"
+    assert len(trainers["ue-1"].steps) == done.iterations
+    assert len(trainers["ue-2"].steps) == 3 * STEPS - done.iterations
 
 
 async def test_no_state_outlives_its_training(

@@ -47,9 +47,13 @@ async def test_the_life_of_a_pipeline(world: SplitWorld) -> None:
     assert (await world.call("PUT", location, body))[0] == 200
     changed = ("CREATED", pipeline, "READY"), ("UPDATED", pipeline, "READY")
     await world.until_told(*changed)
+    for path in ("/one", "/own"):
+        await world.until_told(*changed[1:], path=path)
     world.clock.advance(3600)
     degraded = *changed, ("UPDATED", pipeline, "DEGRADED")
     await world.until_told(*degraded)
+    for path in ("/one", "/own"):
+        await world.until_told(*degraded[1:], path=path)
     assert (await world.call("DELETE", location))[0] == 204
     await eventually(lambda: len(world.told()) == 4)
     assert world.told()[:3] == list(degraded)

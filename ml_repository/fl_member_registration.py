@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from ml_repository.fl_members import FLMembers, validity
+from ml_repository.fl_members import FLMembers
 from ml_repository.model_management import RESERVED
+from ml_repository.register import faults_of_validity
 from sbi.auth import Caller
 from sbi.body import load
 from sbi.clock import Clock
@@ -143,11 +144,7 @@ def _faults(member: Wire, now: datetime) -> Iterator[tuple[str, str]]:
     corners = member.get("areaValidity", {}).get("pointList")
     if corners and len({(corner["lon"], corner["lat"]) for corner in corners}) < 3:
         yield "/areaValidity/pointList", "has fewer than three different corners"
-    begins, expires = validity(member, now)
-    if expires <= begins:
-        yield "/timeValidity/stopTime", "is not after startTime"
-    elif expires <= now:
-        yield "/timeValidity/stopTime", "is not in the future"
+    yield from faults_of_validity(member, now)
 
 
 def _found(member: Wire | None, configuration_id: str) -> Wire:

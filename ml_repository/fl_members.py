@@ -11,16 +11,16 @@ A document is the wire's FlMbr and, underscored, what the server needs beside it
     _version         counts its changes
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
-from ml_repository.database import Database, Document, Session
+from ml_repository.database import Database, Document
+from ml_repository.register import Register, expired, validity, wire
 from ml_repository.subscriptions import Happened
-from sbi.clock import NEVER, from_wire
 
 Wire = Mapping[str, Any]
 
@@ -40,12 +40,11 @@ INDEXES = {
 }
 
 
-class FLMembers:
+class FLMembers(Register):
     """The FL members of one database; what it takes and gives are FlMbr in wire shape."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._documents = database[COLLECTION]
+        super().__init__(database, COLLECTION, owned, _document)
 
     async def register(self, configuration_id: str, owner: str, member: Wire, now: datetime) -> bool:
         """Store a member in place of the same owner's, or of an expired one; False: another's is live."""
@@ -57,32 +56,6 @@ class FLMembers:
             free = {"$or": [{"_owner": owner}, expired(now)]}
             return (await self._documents.replace_one(same | free, document)).matched_count == 1
         return True
-
-    async def get(self, configuration_id: str, owner: str, now: datetime) -> dict[str, Any] | None:
-        """The owner's live member."""
-        document = await self._documents.find_one(owned(configuration_id, owner, now))
-        return _wire(document) if document else None
-
-    async def change(
-        self, configuration_id: str, owner: str, edit: Callable[[Wire], Wire], now: datetime
-    ) -> dict[str, Any] | None:
-        """Make of the owner's live member what `edit` returns for it, with the same flMbrId; None: there is none.
-
-        `edit` is called again where another change came between. What it raises passes through.
-        """
-        live = owned(configuration_id, owner, now)
-        while document := await self._documents.find_one(live):
-            version = document["_version"]
-            changed = _document(configuration_id, owner, edit(_wire(document)), now, version + 1)
-            result = await self._documents.replace_one(live | {"_version": version}, changed)
-            if result.matched_count:
-                return _wire(changed)
-        return None
-
-    async def delete(self, configuration_id: str, owner: str, now: datetime) -> bool:
-        """End the owner's live member now, as if it expired: who watches sees it. False: there is none."""
-        live = owned(configuration_id, owner, now)
-        return (await self._documents.update_one(live, {"$set": {"_expires": now}})).matched_count == 1
 
     async def events(self, since: datetime, now: datetime) -> list[Happened]:
         """Which members were stated since then, also those that begin later, and which have ended."""
@@ -96,14 +69,14 @@ class FLMembers:
     async def by_ids(self, member_ids: Iterable[str], now: datetime) -> dict[str, dict[str, Any]]:
         """The members of these names that count now or later, by flMbrId."""
         found = self._documents.find({"_id": {"$in": list(member_ids)}, "_expires": {"$gt": now}})
-        return {document["_id"]: _wire(document) async for document in found}
+        return {document["_id"]: wire(document) async for document in found}
 
     async def to_come(self, role: str, now: datetime) -> AsyncGenerator[dict[str, Any], None]:
         """The members with this role that count now or later, in no order."""
         cursor = self._documents.find(in_role(role, now))
         try:
             async for document in cursor:
-                yield _wire(document)
+                yield wire(document)
         finally:
             await cursor.close()
 
@@ -133,23 +106,9 @@ class FLMembers:
         try:
             async for document in cursor:
                 if document["_begins"] <= now and role in (None, document["suppAimlRole"]):
-                    yield _wire(document)
+                    yield wire(document)
         finally:
             await cursor.close()
-
-    async def remove_expired(self, now: datetime) -> int:
-        """Clean up; the number of members removed."""
-
-        async def remove(session: Session) -> int:
-            return (await self._documents.delete_many(expired(now), session=session)).deleted_count
-
-        return await self._database.run_in_transaction(remove)
-
-
-def validity(member: Wire, now: datetime) -> tuple[datetime, datetime]:
-    """From when to when an FlMbr that is stated now counts (`timeValidity`); without an end, until `NEVER`."""
-    window = member.get("timeValidity")
-    return (from_wire(window["startTime"]), from_wire(window["stopTime"])) if window else (now, NEVER)
 
 
 def member_topic(member_id: str) -> str:
@@ -193,11 +152,6 @@ def stated(since: datetime) -> Document:
     return {"_stated": {"$gt": since}}
 
 
-def expired(now: datetime) -> Document:
-    """Filter: members that only cleaning up still finds."""
-    return {"_expires": {"$lte": now}}
-
-
 def _document(configuration_id: str, owner: str, member: Wire, now: datetime, version: int) -> Document:
     begins, expires = validity(member, now)
     return {
@@ -210,7 +164,3 @@ def _document(configuration_id: str, owner: str, member: Wire, now: datetime, ve
         "_stated": now,
         "_version": version,
     }
-
-
-def _wire(document: Document) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if not name.startswith("_")}

@@ -14,7 +14,7 @@ A document is the wire's SplitOpNodeReg and, underscored, what the server needs 
 A node that runs several models is registered once for each, its type has room for one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -23,8 +23,8 @@ from pymongo import ASCENDING, IndexModel
 
 from ml_repository.database import Database, Document, Session
 from ml_repository.model_access import ANY
+from ml_repository.register import Register, validity
 from ml_repository.subscriptions import Happened
-from sbi.clock import NEVER, from_wire
 
 Wire = Mapping[str, Any]
 
@@ -79,12 +79,11 @@ class Node:
         return fits and self.model in (ANY, model)
 
 
-class SplitNodes:
+class SplitNodes(Register):
     """The nodes of one database; what it takes and gives are SplitOpNodeReg in wire shape, unless it says Node."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._documents = database[COLLECTION]
+        super().__init__(database, COLLECTION, owned, _document)
 
     async def register(self, configuration_id: str, owner: str, node: Wire, now: datetime) -> None:
         """Store a node, in place of what the same owner has registered of it for the same model."""
@@ -97,33 +96,6 @@ class SplitNodes:
             await self._documents.insert_one(document, session=session)
 
         await self._database.run_in_transaction(write)
-
-    async def get(self, configuration_id: str, owner: str, now: datetime) -> dict[str, Any] | None:
-        """The owner's live node."""
-        document = await self._documents.find_one(owned(configuration_id, owner, now))
-        return _wire(document) if document else None
-
-    async def change(
-        self, configuration_id: str, owner: str, edit: Callable[[Wire], Wire], now: datetime
-    ) -> dict[str, Any] | None:
-        """Make of the owner's live node what `edit` returns for it; None: there is none.
-
-        `edit` is called again where another change came between. What it raises passes through.
-        """
-        live = owned(configuration_id, owner, now)
-        while document := await self._documents.find_one(live):
-            version = document["_version"]
-            changed = _document(configuration_id, owner, edit(_wire(document)), now, version + 1)
-            result = await self._documents.replace_one(live | {"_version": version}, changed)
-            if result.matched_count:
-                return _wire(changed)
-        return None
-
-    async def delete(self, configuration_id: str, owner: str, now: datetime) -> bool:
-        """End the owner's live node now, as if it expired: who watches sees it. False: there is none."""
-        ended = {"$set": {"_expires": now}}
-        result = await self._documents.update_one(owned(configuration_id, owner, now), ended)
-        return result.matched_count == 1
 
     async def at(self, addresses: Iterable[str], now: datetime) -> list[Node]:
         """The nodes that count now at these addresses, whatever they run."""
@@ -149,25 +121,11 @@ class SplitNodes:
             ).to_list(None)
         ]
 
-    async def remove_expired(self, now: datetime) -> int:
-        """Clean up; the number of nodes removed."""
-
-        async def remove(session: Session) -> int:
-            return (await self._documents.delete_many(expired(now), session=session)).deleted_count
-
-        return await self._database.run_in_transaction(remove)
-
 
 def address_of(connection: Wire) -> str:
     """What a ConnInfo is called: its URI without a slash at the end, or its IP address without the port."""
     found: str = connection.get("uri") or connection.get("ipv4Addr") or connection["ipv6Addr"]
     return found.rstrip("/")
-
-
-def validity(node: Wire, now: datetime) -> tuple[datetime, datetime]:
-    """From when to when a node that is stated now counts (`timeValidity`); without an end, until `NEVER`."""
-    window = node.get("timeValidity")
-    return (from_wire(window["startTime"]), from_wire(window["stopTime"])) if window else (now, NEVER)
 
 
 def node_topic(address: str) -> str:
@@ -195,11 +153,6 @@ def able(models: Iterable[str], now: datetime) -> Document:
     return {"_model": {"$in": sorted({*models, ANY})}, "_expires": {"$gt": now}}
 
 
-def expired(now: datetime) -> Document:
-    """Filter: nodes that only cleaning up still finds."""
-    return {"_expires": {"$lte": now}}
-
-
 def _document(configuration_id: str, owner: str, node: Wire, now: datetime, version: int) -> Document:
     begins, expires = validity(node, now)
     address, model = address_of(node["nodeInfo"]), node["sonRegCapability"]["modelInfo"]["modelId"]
@@ -218,7 +171,3 @@ def _document(configuration_id: str, owner: str, node: Wire, now: datetime, vers
 
 def _topics_of(document: Document) -> list[str]:
     return [node_topic(document["_address"]), model_topic(document["_model"])]
-
-
-def _wire(document: Document) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if not name.startswith("_")}

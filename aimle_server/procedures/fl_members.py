@@ -16,6 +16,7 @@ from aimle_server.procedures.matching import TRAINING_APPLICATION, TRAINING_OPER
 from ml_repository import fl_members, registrations
 from ml_repository.fl_members import FLMembers
 from ml_repository.model_access import ANY
+from ml_repository.register import validity
 from ml_repository.registrations import Registrations, tag
 from sbi.clock import NEVER
 
@@ -52,7 +53,7 @@ class Entry:
     @classmethod
     def of_member(cls, member: Wire, now: datetime) -> Self:
         """Of an FlMbr. The end of its `timeValidity` is its own statement."""
-        begins, ends = fl_members.validity(member, now)
+        begins, ends = validity(member, now)
         return cls(
             type=member["suppAimlRole"],
             hours={"availTimeSchedCfgs": member.get("flMbrAvailSch")},

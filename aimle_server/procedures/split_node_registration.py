@@ -10,7 +10,8 @@ from typing import Any
 
 from ml_repository.model_access import ANY
 from ml_repository.model_management import RESERVED
-from ml_repository.split_nodes import SplitNodes, address_of, validity
+from ml_repository.register import faults_of_validity
+from ml_repository.split_nodes import SplitNodes, address_of
 from sbi.auth import Caller
 from sbi.body import load
 from sbi.clock import Clock
@@ -144,11 +145,7 @@ class SplitNodeRegistration:
         model = node["sonRegCapability"]["modelInfo"]["modelId"]
         if model in RESERVED and model != ANY:
             yield "/sonRegCapability/modelInfo/modelId", "not an identifier of a model"
-        begins, expires = validity(node, now)
-        if expires <= begins:
-            yield "/timeValidity/stopTime", "is not after startTime"
-        elif expires <= now:
-            yield "/timeValidity/stopTime", "is not in the future"
+        yield from faults_of_validity(node, now)
 
 
 def _found(node: Wire | None, configuration_id: str) -> Wire:

@@ -52,14 +52,13 @@ from aimle_client.runtime.takeover import Takeovers
 from aimle_client.tokens import TokenProvider
 from aimle_client.trainers.base import Trainer
 from aimle_client.transfer import MAX_BYTES
-from sbi.auth import Authenticator, OpenAccess
+from aimle_client.trust import Trust, authenticator
+from sbi.auth import Authenticator
 from sbi.body import AS_SENT
 from sbi.clock import Clock
-from sbi.keys import UrlKeys
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.problems import problem_middleware
 from sbi.spool import Spool
-from sbi.tokens import TokenAuthenticator
 
 __all__ = [
     "AimleClient",
@@ -76,21 +75,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger("aimle.client")
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whose tokens open this client's APIs.
-
-    Attributes:
-        issuer: their `iss`.
-        audience: their `aud`.
-        jwks_url: where the issuer's keys are; empty: at the AIMLE server.
-    """
-
-    issuer: str = "aimle"
-    audience: str = "aimle"
-    jwks_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -327,10 +311,7 @@ class AimleClient:
     def _authenticator(self, connection: Connection) -> Authenticator:
         if self._trust is None:
             _log.warning("the APIs of this client are open to everybody: insecure_no_auth")
-            return OpenAccess()
-        url = self._trust.jwks_url or f"{self._server}/oauth2/jwks"
-        keys = UrlKeys(connection.session, url, self._clock)
-        return TokenAuthenticator(keys, self._trust.issuer, self._trust.audience, self._clock)
+        return authenticator(self._trust, self._server, connection.session, self._clock)
 
     async def _register(self, stack: AsyncExitStack, connection: Connection) -> None:
         document = registration_document(

@@ -32,14 +32,12 @@ from aimle_client.split.runtime import NodeRuntime
 from aimle_client.split.tasks import end
 from aimle_client.tokens import TokenProvider
 from aimle_client.transfer import fetch_with_token
-from aimle_client.ue import Trust
-from sbi.auth import Authenticator, OpenAccess
+from aimle_client.trust import Trust, authenticator
+from sbi.auth import Authenticator
 from sbi.body import AS_SENT
 from sbi.clock import Clock
-from sbi.keys import UrlKeys
 from sbi.mount import AUTHENTICATOR, PUBLIC_URL, mount
 from sbi.problems import problem_middleware
-from sbi.tokens import TokenAuthenticator
 
 _log = logging.getLogger("aimle.split")
 
@@ -145,10 +143,7 @@ class ProcessingNode:
     def _authenticator(self, connection: Connection) -> Authenticator:
         if self._trust is None:
             _log.warning("the API of this node is open to everybody: insecure_no_auth")
-            return OpenAccess()
-        url = self._trust.jwks_url or f"{self._server}/oauth2/jwks"
-        keys = UrlKeys(connection.session, url, self._clock)
-        return TokenAuthenticator(keys, self._trust.issuer, self._trust.audience, self._clock)
+        return authenticator(self._trust, self._server, connection.session, self._clock)
 
     async def _register(self, stack: AsyncExitStack, connection: Connection) -> None:
         registration = NodeRegistration(connection, self.uri, self._models, self._clock)

@@ -13,9 +13,10 @@ from aiohttp import web
 
 from aimle_client.split.node import ProcessingNode
 from aimle_client.split.pipeline import SplitPipeline
+from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import CuttableModel
 from aimle_server.split.deployment import Deployment, Part
-from aimle_server.split.execution import Aim, PipelineRunner
+from aimle_server.split.execution import PipelineRunner
 from aimle_server.split.nodes import NodeClient
 from sbi.outbound import Outbound, TargetPolicy
 

@@ -6,6 +6,7 @@ plain network, several beside a residual connection. Needs the extra `split`, wh
 cut.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ class CuttableModel:
 
     Attributes:
         inputs, outputs: names of its tensors.
+        length: how many nodes its graph has.
         points: as of `cut_points`.
+        sha256: of the whole file, in hexadecimal.
 
     Raises: as `cut_points`.
     """
@@ -72,8 +75,10 @@ class CuttableModel:
     def __init__(self, model: bytes | Path) -> None:
         self._onnx = _package()
         content = model.read_bytes() if isinstance(model, Path) else model
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self._model = _read(self._onnx, content)
         graph = self._model.graph
+        self.length = len(graph.node)
         stored = {tensor.name for tensor in graph.initializer}
         self.inputs = tuple(value.name for value in graph.input if value.name not in stored)
         self.outputs = tuple(value.name for value in graph.output)

@@ -9,12 +9,12 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import CutPoint, CuttableModel, InvalidOnnx
 from aimle_server.split.deployment import Deployer, Deployment, Measurement, Store
 from aimle_server.split.nodes import Fleet, NodeClient, NodeError, NodeRefused, NodeUnreachable, StageLook
-from aimle_server.split.planner import NoPlan, Objective, Plan, Problem, Stage, better, plan, predict
+from aimle_server.split.planner import NoPlan, Plan, Stage, better
 from aimle_server.split.survey import Profiles, Survey, differs
 from sbi.clock import Clock
 
@@ -23,30 +23,6 @@ _log = logging.getLogger("aimle.split")
 
 _LITTLE = 0.05
 """Of a pipeline's latency: less is no reason to measure a node again, which holds up its frames."""
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a pipeline is to be.
-
-    Attributes:
-        objective: least latency or highest throughput.
-        batch: samples of a frame.
-        origin: the node where inputs come from and results are wanted; None: their ways do not count.
-        margin: a change of a measurement by more than this fraction makes a new plan, and a plan that is better by more
-            than this fraction takes the place of the one that works.
-        most_cuts: how many cuts of the model are considered.
-        look_every: seconds between two looks at the nodes.
-        review_every: looks between two reviews, at which speeds and links are measured again.
-    """
-
-    objective: Objective = Objective.LATENCY
-    batch: int = 1
-    origin: str | None = None
-    margin: float = 0.25
-    most_cuts: int = 8
-    look_every: float = 1.0
-    review_every: int = 60
 
 
 Tell = Callable[[Deployment | None], Awaitable[None]]
@@ -83,13 +59,7 @@ class PipelineRunner:
         self.fleet = Fleet(dict(nodes))
         self.deployment: Deployment | None = None
         self._aim = aim or Aim()
-        self._survey = Survey(
-            model,
-            profiles or Profiles(),
-            batch=self._aim.batch,
-            most_cuts=self._aim.most_cuts,
-            origin=self._aim.origin,
-        )
+        self._survey = Survey(model, profiles or Profiles(), self._aim)
         self._deployer = Deployer(self.fleet, self._survey, store, self._aim.batch)
         self._clock = clock or Clock()
         self._numbers = 0
@@ -123,16 +93,20 @@ class PipelineRunner:
         Raises: as `start`.
         """
         async with self._one_at_a_time:
-            return await self._take_over(predict(await self.problem(), stages))
+            return await self._take_over(await self.predict(stages))
 
     @property
     def cuts(self) -> Sequence[CutPoint]:
         """Those that are considered; border 1 of a plan is the first of them."""
         return self._survey.cuts
 
-    async def problem(self) -> Problem:
-        """All that is known of the nodes that answer, measured now if need be."""
-        return await self._survey.problem(self.fleet.present)
+    async def predict(self, stages: Sequence[Stage]) -> Plan:
+        """What to expect of these stages, which are measured if need be.
+
+        Raises:
+            NoPlan: they cannot run one after another; NodeUnreachable: a node does not answer.
+        """
+        return await self._survey.predict(self.fleet.present, stages)
 
     async def measure(self, frames: int = 10) -> Measurement | None:
         """Use the pipeline from its origin, or from its head, and compare with what was predicted for there.
@@ -144,8 +118,7 @@ class PipelineRunner:
             return None
         origin = self._aim.origin or deployment.plan.stages[0].node
         try:
-            problem = dataclasses.replace(await self.problem(), origin=origin)
-            predicted = predict(problem, deployment.plan.stages)
+            predicted = await self._survey.predict(self.fleet.present, deployment.plan.stages, origin)
             tensors = self._survey.model.frame(self._aim.batch)
             latency, throughput = await self.fleet.nodes[origin].measure_pipeline(
                 deployment.head, deployment.tail, tensors, frames
@@ -169,7 +142,7 @@ class PipelineRunner:
         forced = self._broken(looks)
         changed = came_back or self._speed_changed(looks)
         if review and not forced:
-            changed = await self._survey.review(self.fleet.present, self._aim.margin) or changed
+            changed = await self._survey.review(self.fleet.present) or changed
         if not forced and not changed:
             return
         try:
@@ -200,9 +173,8 @@ class PipelineRunner:
     async def _renew(self, *, forced: bool) -> Deployment:
         """Plan and deploy, without the nodes that turn out to be gone."""
         while True:
-            problem = await self.problem()
-            best = await asyncio.to_thread(plan, problem, self._aim.objective)
-            if not forced and self.deployment is not None and not self._worth_it(problem, best):
+            best = await self._survey.best(self.fleet.present)
+            if not forced and self.deployment is not None and not await self._worth_it(self.deployment, best):
                 return self.deployment
             try:
                 return await self._take_over(best)
@@ -218,14 +190,13 @@ class PipelineRunner:
         await self.fleet.look()
         return bool(self.fleet.lost - before)
 
-    def _worth_it(self, problem: Problem, best: Plan) -> bool:
+    async def _worth_it(self, deployment: Deployment, best: Plan) -> bool:
         """Whether the best plan is so much better than the one that works, by what is known now."""
-        assert self.deployment is not None  # noqa: S101 - the caller looked
         try:
-            present = predict(problem, self.deployment.plan.stages)
-        except NoPlan:
+            present = await self.predict(deployment.plan.stages)
+        except (NoPlan, NodeUnreachable):
             return True
-        self.deployment = dataclasses.replace(self.deployment, plan=present)
+        self.deployment = dataclasses.replace(deployment, plan=present)
         return better(best, present, self._aim.objective) > self._aim.margin
 
     async def _take_over(self, chosen: Plan) -> Deployment:

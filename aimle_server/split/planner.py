@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
 MOST_NODES = 8
-"""With how many nodes the optimum is found in about a second; each more doubles that."""
+"""With how many nodes the optimum is found in less than a second; each more doubles that."""
 
 
 class NoPlan(Exception):
@@ -38,13 +43,9 @@ class Link:
     bytes_per_s: float
     latency_s: float
 
-    def busy(self, size: int) -> float:
-        """Seconds during which so many bytes keep the link from others."""
-        return size / self.bytes_per_s
-
     def seconds(self, size: int) -> float:
         """Seconds until the last one of so many bytes has arrived."""
-        return self.latency_s + self.busy(size)
+        return self.latency_s + size / self.bytes_per_s
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Who runs what, in order, and what to expect of it.
+    """Stages in their order, and what to expect of it.
 
     Attributes:
         stages: from the head to the tail.
@@ -72,59 +73,66 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What happens to a frame, at each border or in each part; infinite where it cannot happen.
+
+    Attributes:
+        seconds: how long it takes.
+        busy: seconds for which it keeps the next frame waiting.
+    """
+
+    seconds: Array
+    busy: Array
+
+
+@dataclass(frozen=True)
 class Problem:
     """What a plan is made from.
 
     Attributes:
         sizes: bytes that cross each border.
-        times: by node and by part (first border, last border), seconds of computing; a part that is not there cannot
-            run on this node.
+        times: by node, float64[borders, borders]: seconds of computing the part from one border to another, infinite
+            where it cannot run on this node.
         links: by (from, to); one that is not there cannot be used.
         origin: where inputs come from and results are wanted; None: their ways do not count.
+        order: the nodes in the order in which all of them are to run; None: as is best.
     """
 
     sizes: Sequence[int]
-    times: Mapping[str, Mapping[tuple[int, int], float]]
+    times: Mapping[str, Array]
     links: Mapping[tuple[str, str], Link]
     origin: str | None = None
+    order: Sequence[str] | None = None
 
-    def arrival(self, node: str) -> "Step | None":
-        """The inputs' way to the first node; None: there is none."""
-        return NOTHING if self.origin is None else self.transfer(self.origin, node, 0)
+    @property
+    def end(self) -> int:
+        """The last border."""
+        return len(self.sizes) - 1
 
-    def departure(self, node: str) -> "Step | None":
-        """The results' way from the last node; None: there is none."""
-        return NOTHING if self.origin is None else self.transfer(node, self.origin, len(self.sizes) - 1)
+    def transfer(self, sender: str | None, receiver: str | None) -> Cost:
+        """What it takes to send what crosses each border; None instead of a node is the origin."""
+        one, two = sender or self.origin, receiver or self.origin
+        nothing = np.zeros(len(self.sizes))
+        if one is None or two is None or one == two:
+            return Cost(nothing, nothing)
+        link = self.links.get((one, two))
+        if link is None:
+            return Cost(nothing + math.inf, nothing + math.inf)
+        busy = np.asarray(self.sizes, np.float64) / link.bytes_per_s
+        return Cost(link.latency_s + busy, busy)
 
-    def transfer(self, sender: str, receiver: str, border: int) -> "Step | None":
-        """What crosses a border, from one node to another; None: there is no way."""
-        if sender == receiver:
-            return NOTHING
-        link = self.links.get((sender, receiver))
-        size = self.sizes[border]
-        return None if link is None else Step(link.seconds(size), link.busy(size))
+    def compute(self, node: str) -> Cost:
+        """What each part takes on a node, [first border, last border]."""
+        return Cost(self.times[node], self.times[node])
 
-    def compute(self, stage: Stage) -> "Step | None":
-        """A part on a node; None: it cannot run there."""
-        seconds = self.times.get(stage.node, {}).get((stage.first_cut, stage.last_cut))
-        return None if seconds is None else Step(seconds, seconds)
+    def may_follow(self, used: frozenset[str]) -> Sequence[str]:
+        """Which nodes may come after those that are used."""
+        candidates = self.times if self.order is None else self.order[len(used) : len(used) + 1]
+        return [node for node in candidates if node in self.times and node not in used]
 
-
-@dataclass(frozen=True)
-class Step:
-    """One thing that happens to a frame: how long it takes, and how long it keeps the next frame waiting."""
-
-    seconds: float
-    busy: float
-
-
-NOTHING = Step(0.0, 0.0)
-
-Merge = Callable[[float, Step], float]
-"""(cost so far, the next step) -> cost; never less than before."""
-
-_State = tuple[frozenset[str], str | None]
-_Reached = dict[_State, tuple[float, tuple[Stage, ...]]]
+    def may_end(self, used: frozenset[str]) -> bool:
+        """Whether these nodes are enough."""
+        return self.order is None or len(used) == len(self.order)
 
 
 def plan(problem: Problem, objective: Objective = Objective.LATENCY) -> Plan:
@@ -134,17 +142,16 @@ def plan(problem: Problem, objective: Objective = Objective.LATENCY) -> Plan:
         NoPlan: none is possible.
         ValueError: more than `MOST_NODES` nodes.
     """
-    nodes = sorted(problem.times)
-    if len(nodes) > MOST_NODES:
-        raise ValueError(f"at most {MOST_NODES} nodes can be planned with, not {len(nodes)}")
+    if len(problem.times) > MOST_NODES:
+        raise ValueError(f"at most {MOST_NODES} nodes can be planned with, not {len(problem.times)}")
     busiest = math.inf
     if objective is Objective.THROUGHPUT:
-        busiest, _ = _search(problem, nodes, lambda cost, step: max(cost, step.busy))
+        busiest, _ = _Search(problem, np.maximum, lambda cost: cost.busy).best()
 
-    def seconds(cost: float, step: Step) -> float:
-        return cost + step.seconds if step.busy <= busiest else math.inf
+    def seconds(cost: Cost) -> Array:
+        return np.where(cost.busy <= busiest, cost.seconds, math.inf)
 
-    _, stages = _search(problem, nodes, seconds)
+    _, stages = _Search(problem, np.add, seconds).best()
     return predict(problem, stages)
 
 
@@ -161,60 +168,103 @@ def predict(problem: Problem, stages: Sequence[Stage]) -> Plan:
     Raises:
         NoPlan: a node cannot run its part, or there is no way between two.
     """
-    steps = [problem.arrival(stages[0].node), problem.departure(stages[-1].node)]
-    steps += [problem.compute(stage) for stage in stages]
-    steps += [problem.transfer(one.node, two.node, one.last_cut) for one, two in pairwise(stages)]
-    known = [step for step in steps if step is not None]
-    if len(known) < len(steps):
+    steps = list(_steps(problem, stages))
+    latency, busiest = sum(seconds for seconds, _ in steps), max(busy for _, busy in steps)
+    if math.isinf(latency):
         raise NoPlan("these stages cannot run one after another")
-    busiest = max(step.busy for step in known)
-    throughput = 1 / busiest if busiest else math.inf
-    return Plan(tuple(stages), sum(step.seconds for step in known), throughput)
+    return Plan(tuple(stages), latency, 1 / busiest if busiest else math.inf)
 
 
-def _search(problem: Problem, nodes: Sequence[str], merge: Merge) -> tuple[float, tuple[Stage, ...]]:
-    """The least cost, and the stages that have it.
+def _steps(problem: Problem, stages: Sequence[Stage]) -> Iterator[tuple[float, float]]:
+    """Seconds, and seconds for which the next frame waits, of all that happens to a frame."""
+    nodes = [None, *(stage.node for stage in stages), None]
+    borders = [0, *(stage.last_cut for stage in stages)]
+    for (one, two), border in zip(pairwise(nodes), borders, strict=True):
+        way = problem.transfer(one, two)
+        yield float(way.seconds[border]), float(way.busy[border])
+    for stage in stages:
+        if stage.node not in problem.times:
+            yield math.inf, math.inf
+            continue
+        seconds = float(problem.times[stage.node][stage.first_cut, stage.last_cut])
+        yield seconds, seconds
 
-    `reached[border]` has, by the nodes used so far and the last of them, the cheapest way of having come there.
+
+@dataclass(frozen=True)
+class _Ways:
+    """The cheapest way to each border with certain nodes, of which `node` is the last one.
+
+    Attributes:
+        costs: float64[borders].
+        begins: where the part of `node` begins that ends at a border.
+        former: the ways without `node`, by their last node; none where it is the first one.
+        which: of those, the one that comes to a border.
     """
-    end = len(problem.sizes) - 1
-    reached: list[_Reached] = [{} for _ in problem.sizes]
-    reached[0][frozenset(), None] = (0.0, ())
-    for border in range(end):
-        for (used, before), (cost, stages) in reached[border].items():
-            for node in nodes:
-                way = problem.arrival(node) if before is None else problem.transfer(before, node, border)
-                if node in used or way is None:
-                    continue
-                arrived = merge(cost, way)
-                for stage, step in _parts(problem, node, border):
-                    state = (used | {node}, node)
-                    _keep(reached[stage.last_cut], state, merge(arrived, step), (*stages, stage))
-    return _cheapest(problem, reached[end], merge)
+
+    node: str
+    costs: Array
+    begins: npt.NDArray[np.intp]
+    former: Sequence["_Ways"]
+    which: npt.NDArray[np.intp]
+
+    def stages(self, end: int) -> tuple[Stage, ...]:
+        """The stages up to a border."""
+        begin = int(self.begins[end])
+        before = self.former[self.which[begin]].stages(begin) if self.former else ()
+        return (*before, Stage(self.node, begin, end))
 
 
-def _parts(problem: Problem, node: str, border: int) -> Iterator[tuple[Stage, Step]]:
-    """What a node can run from a border on."""
-    for last in range(border + 1, len(problem.sizes)):
-        stage = Stage(node, border, last)
-        step = problem.compute(stage)
-        if step is not None:
-            yield stage, step
+class _Search:
+    """Finds the stages that cost least.
 
+    Args:
+        join: (cost so far, cost of the next step) -> cost of both.
+        cost_of: the numbers of a Cost that count here.
+    """
 
-def _keep(reached: _Reached, state: _State, cost: float, stages: tuple[Stage, ...]) -> None:
-    if state not in reached or cost < reached[state][0]:
-        reached[state] = (cost, stages)
+    def __init__(self, problem: Problem, join: np.ufunc, cost_of: Callable[[Cost], Array]) -> None:
+        names = [None, *problem.times]
+        self._problem = problem
+        self._join = join
+        self._hops = {(one, two): cost_of(problem.transfer(one, two)) for one in names for two in names}
+        self._parts = {node: cost_of(problem.compute(node)) for node in problem.times}
 
+    def best(self) -> tuple[float, tuple[Stage, ...]]:
+        """The least cost, and the stages that have it; of equal ones, one with fewest stages."""
+        end, least = self._problem.end, math.inf
+        stages: tuple[Stage, ...] = ()
+        for ways in self._all():
+            cost = self._join(ways.costs[end], self._hops[ways.node, None][end])
+            if cost < least:
+                least, stages = float(cost), ways.stages(end)
+        if not stages:
+            raise NoPlan("no order of these nodes can run the model")
+        return least, stages
 
-def _cheapest(problem: Problem, reached: _Reached, merge: Merge) -> tuple[float, tuple[Stage, ...]]:
-    """Of all ways to the end; of equal ones, one with fewest stages."""
-    costs = [
-        (merge(cost, way), len(stages), stages)
-        for (_, last), (cost, stages) in reached.items()
-        if last is not None and (way := problem.departure(last)) is not None
-    ]
-    cost, _, stages = min(costs, key=lambda found: found[:2], default=(math.inf, 0, ()))
-    if math.isinf(cost):
-        raise NoPlan("no order of these nodes can run the model")
-    return cost, stages
+    def _all(self) -> Iterator[_Ways]:
+        """Those with one node first, then those with two, and so on."""
+        reached: dict[frozenset[str], list[_Ways]] = {frozenset(): []}
+        while reached:
+            found: dict[frozenset[str], list[_Ways]] = {}
+            for used, former in reached.items():
+                for node in self._problem.may_follow(used):
+                    found.setdefault(used | {node}, []).append(self._longer(former, node))
+            for used, several in found.items():
+                if self._problem.may_end(used):
+                    yield from several
+            reached = found
+
+    def _longer(self, former: Sequence[_Ways], node: str) -> _Ways:
+        """These ways, and a part on another node after them."""
+        arrived, which = self._arrived(former, node)
+        costs = self._join(arrived[:, None], self._parts[node])
+        return _Ways(node, costs.min(axis=0), costs.argmin(axis=0), former, which)
+
+    def _arrived(self, former: Sequence[_Ways], node: str) -> tuple[Array, npt.NDArray[np.intp]]:
+        """The least cost at which a node has what crosses a border, and by which of the former ways."""
+        if not former:
+            costs = np.full(len(self._problem.sizes), math.inf)
+            costs[0] = self._hops[None, node][0]
+            return costs, np.zeros(len(costs), np.intp)
+        each = np.stack([self._join(ways.costs, self._hops[ways.node, node]) for ways in former])
+        return each.min(axis=0), each.argmin(axis=0)

@@ -7,15 +7,17 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations, permutations
+from dataclasses import dataclass, replace
+from itertools import permutations
 
+from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import CutPoint, CuttableModel
 from aimle_server.split.nodes import NodeClient, NodeRefused, NodeUnreachable
-from aimle_server.split.planner import MOST_NODES, Link, Problem
+from aimle_server.split.planner import MOST_NODES, Link, NoPlan, Plan, Problem, Stage, predict
+from aimle_server.split.search import Known, Measured, least_times, seek
 
-Times = Mapping[str, Mapping[tuple[int, int], float]]
-"""Seconds by node and part."""
+MOST_CUTS = 256
+"""Of a model with more of them so many are considered, spread over it."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +36,19 @@ class Part:
     sha256: str
 
 
+Positions = tuple[int, int]
+"""Of the borders of a part: how many of the model's nodes are before each."""
+
+
 class Profiles:
-    """Seconds of one frame, by node, part and samples; one for all pipelines of a server."""
+    """Seconds of one frame, by node, model, samples and part; one for all pipelines of a server."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str, int], float | None] = {}
+        self._seconds: dict[tuple[str, str, int], dict[Positions, float | None]] = {}
 
-    def knows(self, node: NodeClient, sha256: str, batch: int) -> bool:
-        """Whether the part with this digest was measured."""
-        return (node.uri, sha256, batch) in self._seconds
-
-    def get(self, node: NodeClient, sha256: str, batch: int) -> float | None:
-        """What was measured; None: the node cannot run this part, or it was not measured."""
-        return self._seconds.get((node.uri, sha256, batch))
-
-    async def measure(self, node: NodeClient, part: Part, batch: int) -> float | None:
-        """Measured now; None: the node cannot run this part.
-
-        Raises:
-            NodeUnreachable: it does not answer.
-        """
-        try:
-            seconds: float | None = await node.profile(part.content, batch)
-        except NodeRefused:
-            seconds = None
-        self._seconds[node.uri, part.sha256, batch] = seconds
-        return seconds
+    def of(self, node: NodeClient, model: CuttableModel, batch: int) -> dict[Positions, float | None]:
+        """What was measured; None for a part that the node cannot run. Whoever measures more adds it here."""
+        return self._seconds.setdefault((node.uri, model.sha256, batch), {})
 
     def forget(self, node: NodeClient) -> None:
         """This node has become faster or slower: all of its parts are measured again."""
@@ -71,114 +60,169 @@ class Survey:
 
     Args:
         model: what is to be run.
-        batch: samples of a frame.
-        most_cuts: how many cuts are considered: each part between two of them is measured on each node.
-        origin: as of Problem.
+        profiles: what is known of the nodes already.
+        aim: what it is to be.
+
+    Attributes:
+        cuts: those that are considered, in their order.
     """
 
-    def __init__(
-        self, model: CuttableModel, profiles: Profiles, *, batch: int, most_cuts: int, origin: str | None
-    ) -> None:
+    def __init__(self, model: CuttableModel, profiles: Profiles, aim: Aim) -> None:
         self.model = model
-        self.cuts = spread(model.points, most_cuts)
+        self.cuts = spread(model.points, min(aim.most_cuts or MOST_CUTS, MOST_CUTS))
         self._profiles = profiles
-        self._batch = batch
-        self._origin = origin
+        self._aim = aim
         self._links: dict[tuple[str, str], Link] = {}
-        self._digests: dict[tuple[int, int], str] = {}
+        self._positions = [0, *(cut.position for cut in self.cuts), model.length]
 
     @property
     def end(self) -> int:
         """The number of the last border, the model's results."""
         return len(self.cuts) + 1
 
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of a frame at each border."""
+        per_sample = [
+            self.model.input_bytes,
+            *(cut.bytes_per_sample for cut in self.cuts),
+            self.model.output_bytes,
+        ]
+        return [size * self._aim.batch for size in per_sample]
+
+    async def best(self, nodes: Mapping[str, NodeClient]) -> Plan:
+        """The best plan for these nodes; those that do not answer are left out. What could be in it is measured.
+
+        Raises:
+            NoPlan: none is possible.
+        """
+        known = await self._known(nodes)
+
+        async def measure(stage: Stage) -> None:
+            part = (stage.first_cut, stage.last_cut)
+            try:
+                known[stage.node][part] = await self._measure(nodes[stage.node], *part)
+            except NodeUnreachable:
+                known.pop(stage.node, None)
+
+        return await seek(await self._problem(nodes, known), self._aim.objective, known, measure)
+
+    async def predict(
+        self, nodes: Mapping[str, NodeClient], stages: Sequence[Stage], origin: str | None = None
+    ) -> Plan:
+        """What to expect of these stages, which are measured if need be.
+
+        Args:
+            origin: as of Problem; None: the aim's.
+
+        Raises:
+            NoPlan: they cannot run one after another; NodeUnreachable: a node does not answer.
+        """
+        known: Known = {}
+        for stage in stages:
+            if stage.node not in nodes:
+                raise NoPlan("a node is not there")
+            node, part = nodes[stage.node], (stage.first_cut, stage.last_cut)
+            known[stage.node] = self._measured(node)
+            if part not in known[stage.node]:
+                known[stage.node][part] = await self._measure(node, *part)
+        problem = await self._problem(nodes, known)
+        return predict(replace(problem, origin=origin or problem.origin), stages)
+
     async def part(self, first: int, last: int) -> Part:
         """The part of the model between two borders; it is cut anew each time, many would need much memory."""
-        part = await asyncio.to_thread(self._cut, first, last)
-        self._digests[first, last] = part.sha256
-        return part
+        return await asyncio.to_thread(self._cut, first, last)
 
     def _cut(self, first: int, last: int) -> Part:
         borders = [None, *self.cuts, None]
         content = self.model.part(borders[first], borders[last])
         return Part(first, last, content, hashlib.sha256(content).hexdigest())
 
-    async def problem(self, nodes: Mapping[str, NodeClient]) -> Problem:
-        """What a plan is made from; nodes that do not answer are left out."""
-        names = list(nodes)
-        found = await asyncio.gather(*(self._times(nodes[name]) for name in names))
-        times = self._fastest(
-            {name: known for name, known in zip(names, found, strict=True) if known is not None}
-        )
-        await self._measure_links({name: nodes[name] for name in times})
-        links = {(one, two): link for (one, two), link in self._links.items() if {one, two} <= times.keys()}
-        per_sample = [
-            self.model.input_bytes,
-            *(cut.bytes_per_sample for cut in self.cuts),
-            self.model.output_bytes,
-        ]
-        return Problem([size * self._batch for size in per_sample], times, links, self._origin)
-
     def forget(self, node: NodeClient) -> None:
         """As of Profiles."""
         self._profiles.forget(node)
 
-    async def review(self, nodes: Mapping[str, NodeClient], margin: float) -> bool:
+    async def review(self, nodes: Mapping[str, NodeClient]) -> bool:
         """Measure links, and one part on each node, again; whether something has changed by more than the margin."""
         before, self._links = self._links, {}
-        speeds = [await self._speed_changed(node, margin) for node in nodes.values()]
+        speeds = [await self._speed_changed(nodes[name]) for name in self._workers(nodes)]
         await self._measure_links(nodes)
         changed = [
-            differs(link.seconds(size), before[pair].seconds(size), margin)
+            differs(link.seconds(size), before[pair].seconds(size), self._aim.margin)
             for pair, link in self._links.items()
             if pair in before
-            for size in (0, self._batch * max(1, self.model.input_bytes))
+            for size in (0, self._aim.batch * max(1, self.model.input_bytes))
         ]
         return any(speeds) or any(changed) or self._links.keys() != before.keys()
 
-    async def _speed_changed(self, node: NodeClient, margin: float) -> bool:
+    async def _speed_changed(self, node: NodeClient) -> bool:
         """Whether a node runs the whole model faster or slower than it did."""
-        whole = await self.part(0, self.end)
-        before = self._profiles.get(node, whole.sha256, self._batch)
+        before = self._measured(node).get((0, self.end))
         if before is None:
             return False
         try:
-            now = await self._profiles.measure(node, whole, self._batch)
+            now = await self._measure(node, 0, self.end)
         except NodeUnreachable:
             return False
-        if now is None or not differs(now, before, margin):
+        if now is None or not differs(now, before, self._aim.margin):
             return False
         self._profiles.forget(node)
         return True
 
-    def _fastest(self, times: Times) -> Times:
-        """As many nodes as are planned with; the origin is always among them."""
+    async def _known(self, nodes: Mapping[str, NodeClient]) -> Known:
+        """What was measured on as many nodes as are planned with, at least the whole model."""
+        found = await asyncio.gather(*(self._whole(nodes[name]) for name in self._workers(nodes)))
+        known = dict(zip(self._workers(nodes), found, strict=True))
+        answering = {name: measured for name, measured in known.items() if measured is not None}
 
         def rank(name: str) -> tuple[bool, float]:
-            return name != self._origin, times[name].get((0, self.end), math.inf)
+            return name != self._aim.origin, answering[name][0, self.end] or math.inf
 
-        return {name: times[name] for name in sorted(times, key=rank)[:MOST_NODES]}
+        return {name: answering[name] for name in sorted(answering, key=rank)[:MOST_NODES]}
 
-    async def _times(self, node: NodeClient) -> Mapping[tuple[int, int], float] | None:
-        """By part; None: the node does not answer."""
-        times = {}
+    async def _whole(self, node: NodeClient) -> Measured | None:
+        """What was measured on a node; None: it does not answer."""
         try:
-            for first, last in combinations(range(self.end + 1), 2):
-                seconds = await self._seconds(node, first, last)
-                if seconds is not None:
-                    times[first, last] = seconds
+            if (0, self.end) not in self._measured(node):
+                await self._measure(node, 0, self.end)
         except NodeUnreachable:
             return None
-        return times
+        return self._measured(node)
 
-    async def _seconds(self, node: NodeClient, first: int, last: int) -> float | None:
-        part = None
-        if (first, last) not in self._digests:
-            part = await self.part(first, last)
-        digest = self._digests[first, last]
-        if self._profiles.knows(node, digest, self._batch):
-            return self._profiles.get(node, digest, self._batch)
-        return await self._profiles.measure(node, part or await self.part(first, last), self._batch)
+    def _workers(self, nodes: Mapping[str, NodeClient]) -> list[str]:
+        """Those that may run parts."""
+        return [name for name in nodes if self._aim.workers is None or name in self._aim.workers]
+
+    def _measured(self, node: NodeClient) -> Measured:
+        """What was measured on a node, between the borders that are considered."""
+        border = {position: number for number, position in enumerate(self._positions)}
+        return {
+            (border[first], border[last]): seconds
+            for (first, last), seconds in self._profiles.of(node, self.model, self._aim.batch).items()
+            if first in border and last in border
+        }
+
+    async def _measure(self, node: NodeClient, first: int, last: int) -> float | None:
+        """Seconds of a part, measured now; None: the node cannot run it. NodeUnreachable."""
+        part = await self.part(first, last)
+        try:
+            seconds: float | None = await node.profile(part.content, self._aim.batch)
+        except NodeRefused:
+            seconds = None
+        positions = self._positions[first], self._positions[last]
+        self._profiles.of(node, self.model, self._aim.batch)[positions] = seconds
+        return seconds
+
+    async def _problem(self, nodes: Mapping[str, NodeClient], known: Known) -> Problem:
+        """What a plan is made from."""
+        await self._measure_links({name: nodes[name] for name in nodes if name in {*known, self._aim.origin}})
+        return Problem(
+            sizes=self.sizes,
+            times={name: least_times(measured, len(self.sizes)) for name, measured in known.items()},
+            links={pair: link for pair, link in self._links.items() if set(pair) <= nodes.keys()},
+            origin=self._aim.origin,
+            order=self._aim.workers if self._aim.in_order else None,
+        )
 
     async def _measure_links(self, nodes: Mapping[str, NodeClient]) -> None:
         """One after another: two at once would share what is measured."""

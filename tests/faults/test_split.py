@@ -14,7 +14,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 from aimle_client.split.pipeline import SplitPipeline
-from aimle_server.split.execution import Aim, PipelineRunner
+from aimle_server.split.aim import Aim
+from aimle_server.split.execution import PipelineRunner
 from aimle_server.split.planner import Stage
 from tests.support import eventually
 from tests.support_onnx import inputs, residual, run
@@ -93,7 +94,7 @@ async def a_site() -> AsyncIterator[Site]:
     try:
         uris = {name: await start_node(processes, name) for name in NODES}
         async with serving_files() as files, a_runner(uris, residual(), aim, files, told) as runner:
-            end = len((await runner.problem()).sizes) - 1
+            end = len(runner.cuts) + 1
             borders = [0, 1, 2, end]
             await runner.deploy([Stage(name, borders[n], borders[n + 1]) for n, name in enumerate(NODES)])
             watching = asyncio.create_task(runner.watch())

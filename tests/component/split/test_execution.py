@@ -14,9 +14,9 @@ pytest.importorskip("onnx")
 from aimle_client.split.emulation import Emulation, LinkShape
 from aimle_client.split.node import ProcessingNode
 from aimle_client.split.pipeline import SplitPipeline
+from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import cut, cut_points
-from aimle_server.split.execution import Aim
-from aimle_server.split.planner import NoPlan, Objective, Stage, predict
+from aimle_server.split.planner import NoPlan, Objective, Stage
 from tests.support import ManualClock, eventually
 from tests.support_onnx import inputs, model, run, weights
 from tests.support_split import Files, Told, a_node, a_runner, all_of, serving_files
@@ -99,11 +99,11 @@ async def test_what_is_planned_works(site: Site, files: Files) -> None:
         for frame, result in zip(frames, results, strict=True):
             np.testing.assert_allclose(result["y"], run(whole, frame)["y"], rtol=0, atol=1e-5)
         assert told.deployments[0].number == 1
-        problem = await runner.problem()
-    plan = deployment.plan
-    assert predict(problem, plan.stages) == plan
-    for stages in every_other(len(problem.sizes) - 1):
-        assert plan.latency_s <= predict(problem, stages).latency_s
+        plan = deployment.plan
+        assert await runner.predict(plan.stages) == plan
+        others = [await runner.predict(stages) for stages in every_other(len(runner.cuts) + 1)]
+    # What could not be the best was not measured before, and each measurement is a little different.
+    assert plan.latency_s <= 1.05 * min(other.latency_s for other in others)
 
 
 def every_other(end: int) -> list[list[Stage]]:
@@ -119,7 +119,7 @@ async def test_each_node_fetches_its_part(site: Site, files: Files) -> None:
     """A node gets the part that it runs, and not the model."""
     whole = narrowing()
     async with a_runner(site.uris, whole, AIM, files, Told()) as runner:
-        end = len((await runner.problem()).sizes) - 1
+        end = len(runner.cuts) + 1
         await runner.deploy([Stage("ue", 0, 2), Stage("edge", 2, end)])
         points = cut_points(whole)
         expected = [hashlib.sha256(part).hexdigest() for part in cut(whole, [points[1]])]
@@ -130,7 +130,7 @@ async def test_prediction_and_measurement(site: Site, files: Files) -> None:
     """The answer has both, as somebody at the origin sees it, and the error; links are most of it here."""
     site.link(2 * MEGA, 0.02)
     async with a_runner(site.uris, narrowing(), AIM, files, Told()) as runner:
-        end = len((await runner.problem()).sizes) - 1
+        end = len(runner.cuts) + 1
         await runner.deploy([Stage("ue", 0, 1), Stage("edge", 1, end)])
         found = await runner.measure()
     assert found is not None

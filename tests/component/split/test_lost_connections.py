@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 from aimle_client.split.emulation import Emulation
 from aimle_client.split.frames import Frame
 from aimle_client.split.pipeline import SplitPipeline
-from aimle_server.split.execution import Aim
+from aimle_server.split.aim import Aim
 from aimle_server.split.planner import Stage
 from tests.support_onnx import chain, inputs, run
 from tests.support_proxy import Fault, Proxy, proxy_to
@@ -109,7 +109,7 @@ async def test_the_connection_between_two_nodes_breaks(aimle: Server) -> None:
         tail = await stack.enter_async_context(a_node(listen=("127.0.0.1", port), public_url=proxy.url))
         uris, aim = {"head": head.uri, "tail": tail.uri}, Aim(batch=50, look_every=0.05, margin=1e9)
         runner = await stack.enter_async_context(a_runner(uris, chain(), aim, aimle.files, told))
-        end = len((await runner.problem()).sizes) - 1
+        end = len(runner.cuts) + 1
         first = await runner.deploy([Stage("head", 0, 1), Stage("tail", 1, end)])
         told.pipeline = await stack.enter_async_context(SplitPipeline(first.head, first.tail, window=4))
         watching = asyncio.create_task(runner.watch())

@@ -1,6 +1,7 @@
 """What the server makes of nodes: measurements are kept, and a node that misbehaves costs itself only."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
 
@@ -11,9 +12,10 @@ from aiohttp.test_utils import TestServer
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import CutPoint, CuttableModel
 from aimle_server.split.nodes import LoadedStage, NodeClient, NodeRefused, NodeUnreachable
-from aimle_server.split.planner import Link
+from aimle_server.split.planner import NoPlan, Stage
 from aimle_server.split.survey import Profiles, Survey, differs, spread
 from sbi.outbound import Outbound, TargetPolicy
 from tests.support import Listener
@@ -34,32 +36,13 @@ async def outbound() -> AsyncIterator[Outbound]:
 
 
 def survey(profiles: Profiles, batch: int = 4) -> Survey:
-    """Of a small model."""
-    return Survey(CuttableModel(chain()), profiles, batch=batch, most_cuts=2, origin=None)
+    """Of a small model with two cuts."""
+    return Survey(CuttableModel(chain()), profiles, Aim(batch=batch, most_cuts=2))
 
 
-async def test_parts_are_measured_once(outbound: Outbound) -> None:
-    """What a node has measured for one pipeline is known to the next one, even when the node is gone."""
-    profiles = Profiles()
-    async with a_node() as node:
-        client = NodeClient(outbound, node.uri)
-        first = await survey(profiles).problem({"a": client})
-    assert set(first.times["a"]) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
-    assert (await survey(profiles).problem({"a": client})).times == first.times
-    assert (await survey(profiles, batch=5).problem({"a": client})).times == {}
-    profiles.forget(client)
-    assert (await survey(profiles).problem({"a": client})).times == {}
-
-
-async def test_what_crosses_is_counted_for_a_frame(outbound: Outbound) -> None:
-    """Sizes are those of all samples of a frame: the inputs', what crosses each cut, the results'."""
-    async with a_node() as node:
-        problem = await survey(Profiles()).problem({"a": NodeClient(outbound, node.uri)})
-    assert problem.sizes == [4 * 4 * 6, 4 * 4 * 8, 4 * 4 * 8, 4 * 4 * 3]
-
-
-async def test_a_node_that_cannot_run_a_part(outbound: Outbound) -> None:
-    """A part that a node refuses is not planned for it, and it is not asked again."""
+@asynccontextmanager
+async def refusing() -> AsyncIterator[tuple[str, list[str]]]:
+    """The URI of a node that refuses everything, and the paths that it was asked at."""
     asked = []
 
     async def refuse(request: web.Request) -> web.Response:
@@ -69,11 +52,58 @@ async def test_a_node_that_cannot_run_a_part(outbound: Outbound) -> None:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", refuse)
     async with TestServer(app) as server:
-        client = NodeClient(outbound, str(server.make_url("")))
+        yield str(server.make_url("")), asked
+
+
+async def test_parts_are_measured_once(outbound: Outbound) -> None:
+    """What a node has measured for one pipeline is known to the next one, even when the node is gone."""
+    profiles = Profiles()
+    async with a_node() as node:
+        nodes = {"a": NodeClient(outbound, node.uri)}
+        first = await survey(profiles).best(nodes)
+    assert first.stages == (Stage("a", 0, 3),)
+    assert await survey(profiles).best(nodes) == first
+    with pytest.raises(NoPlan):
+        await survey(profiles, batch=5).best(nodes)
+    profiles.forget(nodes["a"])
+    with pytest.raises(NoPlan):
+        await survey(profiles).best(nodes)
+
+
+def test_what_crosses_is_counted_for_a_frame() -> None:
+    """Sizes are those of all samples of a frame: the inputs', what crosses each cut, the results'."""
+    assert survey(Profiles()).sizes == [4 * 4 * 6, 4 * 4 * 8, 4 * 4 * 8, 4 * 4 * 3]
+
+
+async def test_a_node_that_cannot_run_a_part(outbound: Outbound) -> None:
+    """A part that a node refuses is not planned for it, and it is not asked again."""
+    async with refusing() as (uri, asked):
+        nodes = {"a": NodeClient(outbound, uri)}
         profiles = Profiles()
-        assert (await survey(profiles).problem({"a": client})).times == {"a": {}}
-        assert (await survey(profiles).problem({"a": client})).times == {"a": {}}
-    assert len(asked) == 6
+        for _ in range(2):
+            with pytest.raises(NoPlan):
+                await survey(profiles).best(nodes)
+    assert len(asked) == 1
+
+
+async def test_nodes_that_run_only_in_one_order(outbound: Outbound) -> None:
+    """Whoever fixes the order has all of the nodes run, also where one alone would be faster."""
+    async with a_node() as one, a_node() as two:
+        nodes = {"one": NodeClient(outbound, one.uri), "two": NodeClient(outbound, two.uri)}
+        for order in (["one", "two"], ["two", "one"]):
+            fixed = Survey(CuttableModel(chain()), Profiles(), Aim(workers=order, in_order=True))
+            assert [stage.node for stage in (await fixed.best(nodes)).stages] == order
+
+
+async def test_an_origin_that_runs_nothing(outbound: Outbound) -> None:
+    """Inputs may come from a node that is not to run parts; its ways count."""
+    async with a_node() as one, a_node() as two:
+        nodes = {"one": NodeClient(outbound, one.uri), "two": NodeClient(outbound, two.uri)}
+        aim, profiles = Aim(origin="one", workers=["two"]), Profiles()
+        found = await Survey(CuttableModel(chain()), profiles, aim).best(nodes)
+        alone = await Survey(CuttableModel(chain()), profiles, Aim(workers=["two"])).best(nodes)
+    assert [stage.node for stage in found.stages] == ["two"]
+    assert found.latency_s > alone.latency_s
 
 
 async def test_addresses_of_a_node_are_its_own(outbound: Outbound) -> None:
@@ -110,14 +140,13 @@ async def test_a_node_that_is_not_there(outbound: Outbound) -> None:
 
 async def test_links_that_cannot_be_measured_are_not_there(outbound: Outbound) -> None:
     """A way between two nodes that does not answer is not planned with; others are."""
-    async with a_node() as one, a_node() as two:
-        nodes = {"one": NodeClient(outbound, one.uri), "two": NodeClient(outbound, two.uri)}
-        problem = await survey(Profiles()).problem(nodes)
-        assert problem.links.keys() == {("one", "two"), ("two", "one")}
-        assert all(isinstance(link, Link) and link.bytes_per_s > 1e6 for link in problem.links.values())
-    async with a_node() as one, Listener(default=400) as deaf:
-        nodes = {"one": NodeClient(outbound, one.uri), "deaf": NodeClient(outbound, deaf.url(""))}
-        assert (await survey(Profiles()).problem(nodes)).links == {}
+    async with a_node() as one, a_node() as two, refusing() as (deaf, _):
+        uris = {"one": one.uri, "two": two.uri, "deaf": deaf}
+        nodes = {name: NodeClient(outbound, uri) for name, uri in uris.items()}
+        found = await survey(Profiles()).predict(nodes, [Stage("one", 0, 1), Stage("two", 1, 3)])
+        assert 0 < found.latency_s < 1
+        with pytest.raises(NoPlan):
+            await survey(Profiles()).predict(nodes, [Stage("one", 0, 1), Stage("deaf", 1, 3)])
 
 
 def test_cuts_along_the_whole_graph() -> None:

@@ -82,7 +82,7 @@ class PipelineRunner:
             NodeRefused: one did not do as it said.
         """
         async with self._one_at_a_time:
-            deployment = await self._renew(forced=True)
+            deployment = await self._renew(forced=True, confirm=True)
         await self.measure()
         return self.deployment or deployment
 
@@ -180,10 +180,10 @@ class PipelineRunner:
             if deployment is not None:
                 await self._deployer.retire(deployment.stages)
 
-    async def _renew(self, *, forced: bool) -> Deployment:
+    async def _renew(self, *, forced: bool, confirm: bool = False) -> Deployment:
         """Plan and deploy, without the nodes that turn out to be gone."""
         while True:
-            best = await self._survey.best(self.fleet.present)
+            best = await self._survey.best(self.fleet.present, confirm=confirm)
             if not forced and self.deployment is not None and not await self._worth_it(self.deployment, best):
                 return self.deployment
             try:

@@ -19,7 +19,7 @@ SECONDS = 240
 
 @pytest.mark.timeout(SECONDS + 10)
 def test_the_demonstration_works() -> None:
-    """It compares splits of all sets of nodes, chooses the least predicted latency, survives a killed node, and leaves nothing behind."""
+    """It tries each set of nodes, chooses the least latency, survives a killed node, and leaves nothing behind."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")}
     # The socket of multiprocessing's server is below this, and the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="d-") as short:

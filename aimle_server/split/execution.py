@@ -72,6 +72,7 @@ class PipelineRunner:
         self._one_at_a_time = asyncio.Lock()
         self._observed: dict[str, float] = {}
         self._done = -1
+        self._measured = 0
         self._tell = tell
 
     async def start(self) -> Deployment:
@@ -125,6 +126,7 @@ class PipelineRunner:
         deployment = self.deployment
         if deployment is None:
             return None
+        self._measured = deployment.number
         origin = self._aim.origin or deployment.plan.stages[0].node
         try:
             predicted = await self._survey.predict(self.fleet.present, deployment.plan.stages, origin)
@@ -232,8 +234,8 @@ class PipelineRunner:
             await self._tell(None)
 
     async def _measure_if_idle(self, looks: Looks) -> None:
-        """Measure what has not been measured since it was deployed, once nobody has used it between two looks."""
-        if self.deployment is None or self.deployment.measurement is not None:
+        """Measure what was not measured since it was deployed, one time, when nobody has used it between two looks."""
+        if self.deployment is None or self.deployment.number == self._measured:
             return
         before, self._done = self._done, sum(look.frames for _, look in self._at_work(looks))
         if before == self._done and await self.measure() and self._tell is not None:

@@ -1,4 +1,4 @@
-"""What many tests need: one database server for the whole run, one empty database for each test."""
+"""What many tests need: one database server for each module, one empty database for each test."""
 
 import asyncio
 import os
@@ -25,10 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the run's database server listens."""
-    server = EmbeddedDatabase(Path(tmp_path_factory.mktemp("mongo")))
+    """Where the module's database server listens.
+
+    It is not for the whole run: a search in SecantusDB passes by what was deleted before, in any database, and
+    after a thousand of them takes ten times as long. Nobody kills it, so it need not force commits to the disk.
+    """
+    server = EmbeddedDatabase(Path(tmp_path_factory.mktemp("mongo")), sync=False)
     yield asyncio.run(server.start())
     asyncio.run(server.stop())
 

@@ -42,7 +42,7 @@ _ALL = settings(
 )
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
 settings.register_profile("ci", _ALL, derandomize=True, max_examples=1, phases=_WITHOUT_SHRINKING)
-settings.register_profile("long", _ALL, print_blob=True, max_examples=40)
+settings.register_profile("long", _ALL, print_blob=True, max_examples=80)
 _PROFILE = settings.get_profile(os.environ.get("AIMLE_FUZZ", "ci"))
 
 

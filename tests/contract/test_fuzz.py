@@ -72,7 +72,7 @@ def from_document(name: str, mode: GenerationMode) -> st.SearchStrategy[Any]:
 
 
 @each(ENDPOINTS)
-@examples(8)
+@examples(4)
 @given(data=st.data())
 def test_requests_from_the_documents(system: System, endpoint: Endpoint, data: st.DataObject) -> None:
     """What the document allows, and what it just does not, is answered as it says; nothing without a token."""
@@ -89,7 +89,7 @@ def test_requests_from_the_documents(system: System, endpoint: Endpoint, data: s
 
 
 @each(WITH_BODY)
-@examples(60)
+@examples(25)
 @given(data=st.data())
 def test_damaged_bodies(system: System, endpoint: Endpoint, data: st.DataObject) -> None:
     """However a valid body is damaged, the answer is below 500, one of the document, and the server is well."""
@@ -100,7 +100,7 @@ def test_damaged_bodies(system: System, endpoint: Endpoint, data: st.DataObject)
 
 
 @each([BY_NAME["GetAimleClients"], BY_NAME["GetMlModelInfo"]])
-@examples(60)
+@examples(25)
 @given(data=st.data())
 def test_damaged_criteria(system: System, endpoint: Endpoint, data: st.DataObject) -> None:
     """The same for criteria in a query."""
@@ -206,4 +206,4 @@ class Lives(RuleBasedStateMachine):
 def test_lives_of_resources(system: System) -> None:
     """Resources live through whatever is sent to them, are seen by their owner only, and end when removed."""
     Lives.system = system
-    run_state_machine_as_test(Lives, settings=settings(examples(15), stateful_step_count=12))
+    run_state_machine_as_test(Lives, settings=settings(examples(8), stateful_step_count=12))

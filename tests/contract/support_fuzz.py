@@ -25,7 +25,9 @@ from schemathesis.config import SchemathesisConfig
 from aimle_client.apis import APIS as CLIENT_APIS
 from aimle_server.apis import SERVED_APIS
 from sbi.api import Api
-from tests.contract.support_surface import ENDPOINTS, OWNER, Answer, Endpoint, World, assert_problem
+from tests.contract.support_endpoints import ENDPOINTS, Endpoint
+from tests.contract.support_queries import OWNER
+from tests.contract.support_surface import Answer, World, assert_problem
 from tests.support_models import safetensors
 
 T = TypeVar("T")

@@ -19,20 +19,10 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, response_headers_conformance
 
 from tests.contract.support_damage import damaged
+from tests.contract.support_endpoints import BY_NAME, ENDPOINTS, MAKERS, WITH_BODY, Endpoint, each
 from tests.contract.support_fuzz import LOOPBACK_ONLY, OPERATIONS, System, examples, fenced, in_thread, judge
-from tests.contract.support_surface import (
-    ANY_MODEL,
-    BY_NAME,
-    CRITERIA,
-    ENDPOINTS,
-    MAKERS,
-    OWNER,
-    STRANGER,
-    WITH_BODY,
-    Endpoint,
-    each,
-    world,
-)
+from tests.contract.support_queries import ANY_MODEL, CRITERIA, OWNER, STRANGER
+from tests.contract.support_surface import world
 
 pytestmark = [
     # hypothesis looks whether drawing used the process' random numbers, which the server's thread does meanwhile

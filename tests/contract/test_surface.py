@@ -15,20 +15,9 @@ from aimle_client.apis import APIS as CLIENT_APIS
 from aimle_server.apis import ALL_APIS
 from schemas.base import OpenEnum, PatchSchema
 from tests.contract.support_bodies import Place, places, wrong_value
-from tests.contract.support_surface import (
-    BY_NAME,
-    ENDPOINTS,
-    GUARDED,
-    MAX_JSON,
-    MAX_MODEL,
-    STRANGER,
-    WITH_BODY,
-    Endpoint,
-    World,
-    assert_problem,
-    each,
-    world,
-)
+from tests.contract.support_endpoints import BY_NAME, ENDPOINTS, GUARDED, WITH_BODY, Endpoint, each
+from tests.contract.support_queries import STRANGER
+from tests.contract.support_surface import MAX_JSON, MAX_MODEL, World, assert_problem, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -55,7 +55,7 @@ async def test_a_database_stops_at_once(tmp_path: Path) -> None:
     async with EmbeddedDatabase(tmp_path) as server:
         await _insert(server.url, 7)
         began = time.monotonic()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 2, "for a listener that nobody wakes it would wait as long"
 
 
 async def test_a_killed_server_leaves_no_process_and_loses_no_write(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from aimle_client.errors import InferenceFailed
 from aimle_client.split.frames import MAX_PAYLOAD
+from aimle_client.split.part import DTYPES, MOST_DIMENSIONS
 from aimle_client.split.pipeline import SplitPipeline, Tensors
 from sbi.errors import Conflict, InvalidRequest
 
@@ -52,16 +53,12 @@ async def _seconds(pipeline: SplitPipeline, frame: Tensors) -> float:
 
 
 def _zeros(tensors: Sequence[Mapping[str, Any]]) -> Tensors:
-    try:
-        dtypes = [np.dtype(tensor["dtype"]) for tensor in tensors]
-    except TypeError as error:
-        raise InvalidRequest.of("/tensors", "a dtype is none of NumPy's") from error
-    sizes = [
-        math.prod(tensor["shape"]) * dtype.itemsize for tensor, dtype in zip(tensors, dtypes, strict=True)
-    ]
-    if sum(sizes) > MAX_PAYLOAD or any(dtype.kind not in "fiub" for dtype in dtypes):
-        raise InvalidRequest.of("/tensors", "these are not the tensors of a frame")
-    return {
-        tensor["name"]: np.zeros(tensor["shape"], dtype)
-        for tensor, dtype in zip(tensors, dtypes, strict=True)
-    }
+    for number, tensor in enumerate(tensors):
+        if tensor["dtype"] not in DTYPES.values():
+            raise InvalidRequest.of(f"/tensors/{number}/dtype", f"is none of {', '.join(DTYPES.values())}")
+        if len(tensor["shape"]) > MOST_DIMENSIONS:
+            raise InvalidRequest.of(f"/tensors/{number}/shape", f"has more than {MOST_DIMENSIONS} dimensions")
+    sizes = [math.prod(tensor["shape"]) * np.dtype(tensor["dtype"]).itemsize for tensor in tensors]
+    if sum(sizes) > MAX_PAYLOAD:
+        raise InvalidRequest.of("/tensors", f"have more than the {MAX_PAYLOAD} bytes of a frame")
+    return {tensor["name"]: np.zeros(tensor["shape"], tensor["dtype"]) for tensor in tensors}

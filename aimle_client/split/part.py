@@ -18,7 +18,7 @@ _WARMING = 1
 
 _NOWHERE = "/nonexistent/aimle"
 
-_DTYPES = {
+DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
     "tensor(float16)": "float16",
@@ -28,6 +28,9 @@ _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
+"""What travels between nodes: NumPy's names of onnxruntime's types."""
+
+MOST_DIMENSIONS = 32
 
 
 class InvalidPart(ValueError):
@@ -63,7 +66,11 @@ class Part:
 
     def __init__(self, content: bytes, *, threads: int = 1, emulation: Emulation = REAL) -> None:
         self._session = _session(content, threads)
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        try:
+            self._outputs = [output.name for output in self._session.get_outputs()]
+            self._inputs = [(value.name, value.type, value.shape) for value in self._session.get_inputs()]
+        except UnicodeDecodeError as error:
+            raise InvalidPart("a name in it is no text") from error
         self._emulation = emulation
 
     def run(self, payload: bytes) -> Ran:
@@ -107,15 +114,17 @@ class Part:
         """Inputs of the declared shapes, with `batch` where a length is open; zeros where they may be indices."""
         rng = np.random.default_rng(0)
         example = {}
-        for value in self._session.get_inputs():
-            if value.type not in _DTYPES:
-                raise InvalidPart(f"inputs of type {value.type} do not travel between nodes")
-            shape = [length if isinstance(length, int) else batch for length in value.shape]
-            dtype = np.dtype(_DTYPES[value.type])
+        for name, kind, declared in self._inputs:
+            if kind not in DTYPES:
+                raise InvalidPart(f"inputs of type {kind} do not travel between nodes")
+            shape = [length if isinstance(length, int) else batch for length in declared]
+            dtype = np.dtype(DTYPES[kind])
+            if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:
+                raise InvalidPart("an input has a shape that cannot be")
             if math.prod(shape) * dtype.itemsize > MAX_PAYLOAD:
                 raise InvalidPart(f"{batch} samples are more than a frame holds")
             values = rng.standard_normal(shape) if dtype.kind == "f" else np.zeros(shape)
-            example[value.name] = values.astype(dtype)
+            example[name] = values.astype(dtype)
         return example
 
 

@@ -11,11 +11,12 @@ from aimle_server.pipelines.parts import PipelineParts, part_id
 from aimle_server.procedures.split_pipelines import own_watch
 from aimle_server.procedures.split_stages import named
 from aimle_server.split.aim import Aim
-from aimle_server.split.cutting import CuttableModel, InvalidOnnx
+from aimle_server.split.cutting import CuttableModel
 from aimle_server.split.deployment import Deployment, Measurement, Part
 from aimle_server.split.execution import PipelineRunner
 from aimle_server.split.nodes import LoadedStage, NodeClient, NodeError
 from aimle_server.split.planner import NoPlan, Objective
+from aimle_server.split.reading import InvalidOnnx
 from aimle_server.split.survey import Profiles
 from ml_repository.artifacts import Artifacts
 from ml_repository.model_record import StoredModel

@@ -42,21 +42,26 @@ class StageInfo(Schema):
 
 
 class PartInfo(Schema):
-    """A part of the model, which is a model itself, and the node that runs it."""
+    """A part of the model, which is a model itself, the node that runs it, and the tensors that it gives."""
 
     node = Text(required=True)
     mlModelId = Text(required=True)
+    gives = texts()
 
 
 class PipelineExecution(Schema):
     """How this server runs a pipeline: the parts in their order, and what was predicted and measured of them.
 
     Latencies are seconds of one frame of `batch` samples, throughputs frames per second. An error is what the
-    prediction was too high by, as a fraction of the measurement.
+    prediction was too high by, as a fraction of the measurement. `origin`, `inOrder` and `mostCuts` are what was asked
+    for.
     """
 
     objective = Choice("LATENCY", "THROUGHPUT", required=True)
     batch = Integer(1)
+    origin = Uri()
+    inOrder = Flag()
+    mostCuts = Integer(1)
     parts = array_of(PartInfo)
     predictedLatency = Number()
     latency = Number()

@@ -10,13 +10,16 @@ class RequirementsExtension(Schema):
     """Our member `aimle` of requirements.
 
     `multiClient`: clients of others may find the pipeline too. The rest is for pipelines that this server runs: what
-    is to be best, how many samples a frame has, and the node where inputs come from and results are wanted.
+    is to be best, how many samples a frame has, the node where inputs come from and results are wanted, whether all
+    nodes run in the order in which they are given, and how many cuts of the model are considered (all, if left out).
     """
 
     multiClient = Flag()
     objective = Choice("LATENCY", "THROUGHPUT")
     batch = Integer(1, 1_000_000)
     origin = Uri()
+    inOrder = Flag()
+    mostCuts = Integer(1, 256)
 
 
 class SplitOpRequirements(Schema):

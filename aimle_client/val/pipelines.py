@@ -100,6 +100,8 @@ class PipelineOperations(ListeningCalls):
         objective: str | None = None,
         batch: int | None = None,
         origin: str | None = None,
+        in_order: bool | None = None,
+        most_cuts: int | None = None,
         multi_client: bool | None = None,
         usage: Wire | None = None,
     ) -> Pipeline:
@@ -110,7 +112,9 @@ class PipelineOperations(ListeningCalls):
             nodes: URIs of registered nodes; the server decides which of those run what, if they let it.
             objective: LATENCY or THROUGHPUT.
             batch: samples of a frame.
-            origin: URI of the node where inputs come from and results are wanted.
+            origin: URI of the node where inputs come from and results are wanted; it need not be one of `nodes`.
+            in_order: all of the nodes run, in their order; the server chooses only the cuts.
+            most_cuts: how many cuts of the model are considered, all if left out: fewer are faster to begin with.
             multi_client: clients of others may find and join it.
             usage: UsageInformation: how it is to be used.
 
@@ -119,7 +123,14 @@ class PipelineOperations(ListeningCalls):
             RequestRefused: 400, a node or the model is not there or not fit; `invalid_params` says which.
             Conflict: the nodes turned out not to be able to.
         """
-        extension = given(objective=objective, batch=batch, origin=origin, multiClient=multi_client)
+        extension = given(
+            objective=objective,
+            batch=batch,
+            origin=origin,
+            inOrder=in_order,
+            mostCuts=most_cuts,
+            multiClient=multi_client,
+        )
         wanted = given(stageInfo=[_stage(model_id, nodes)], usageInfo=usage, aimle=extension or None)
         body = {"requestorId": self._name, "splitOpRequirements": wanted}
         mailbox, answer = await self._asked(_REQUESTS, body)

@@ -83,7 +83,9 @@ class PipelineDriver:
         for pipeline_id in self._works.keys() - wanted.keys():
             await self._drop(pipeline_id)
         for pipeline in wanted.values():
-            await self._take(pipeline)
+            work = await self._take(pipeline)
+            if work is not None:
+                await work.follow_registrations()
 
     async def _take(self, pipeline: Pipeline) -> Work | None:
         """Run it here, if no other process does; None: one does."""

@@ -65,6 +65,7 @@ class Work:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._tools = tools
+        self._runner: PipelineRunner | None = None
         self._leaving = False
         self._ended: datetime | None = None
         self._task = asyncio.create_task(self._run())
@@ -83,6 +84,11 @@ class Work:
         """Look after it no more; its stages go on, until another process has put others in their place."""
         self._leaving = True
         await self.stop()
+
+    async def follow_registrations(self) -> None:
+        """Use the nodes that are registered now, and no others."""
+        if self._runner is not None:
+            self._runner.fleet.offer(await self._clients())
 
     async def _run(self) -> None:
         try:
@@ -107,7 +113,7 @@ class Work:
             await self._write(None)
 
     async def _work(self) -> None:
-        runner = await self._runner()
+        runner = self._runner = await self._made()
         try:
             await self._write(await runner.start())
             await self._tidy()
@@ -117,7 +123,7 @@ class Work:
             if not self._leaving:
                 await runner.stop()
 
-    async def _runner(self) -> PipelineRunner:
+    async def _made(self) -> PipelineRunner:
         pipeline, tools = self.pipeline, self._tools
         [model_id] = pipeline.models
         whole = await tools.models.get(model_id)
@@ -129,6 +135,9 @@ class Work:
             objective=Objective(execution["objective"]),
             batch=execution["batch"],
             origin=execution.get("origin"),
+            workers=named(pipeline.stages),
+            in_order=execution.get("inOrder", False),
+            most_cuts=execution.get("mostCuts"),
         )
         return PipelineRunner(
             await self._clients(),
@@ -147,13 +156,15 @@ class Work:
         return b"".join([piece async for piece in self._tools.artifacts.read(artifact)])
 
     async def _clients(self) -> dict[str, NodeClient]:
-        """The nodes of the pipeline that are there, by their address."""
-        nodes = await self._tools.nodes.at(named(self.pipeline.stages), self._tools.clock.now())
-        [model] = self.pipeline.models
+        """The nodes of the pipeline that are registered now, and the one where inputs come from, by their address."""
+        pipeline, origin = self.pipeline, (self.pipeline.execution or {}).get("origin")
+        workers, [model] = named(pipeline.stages), pipeline.models
+        nodes = await self._tools.nodes.at([*workers, origin or workers[0]], self._tools.clock.now())
         return {
             node.address: NodeClient(self._tools.outbound, node.runtime)
             for node in nodes
-            if node.runtime and node.takes(model, self.pipeline.usage)
+            if node.runtime
+            and (node.takes(model, pipeline.usage) if node.address in workers else node.address == origin)
         }
 
     async def _keep(self, whole: StoredModel, part: Part) -> str:
@@ -191,6 +202,7 @@ def _wire(pipeline: Pipeline, deployment: Deployment) -> dict[str, Any]:
             {
                 "node": one.stage.node,
                 "mlModelId": part_id(pipeline, one.stage.first_cut, one.stage.last_cut),
+                "gives": list(one.gives),
             }
             for one in stages
         ],

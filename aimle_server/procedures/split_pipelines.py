@@ -14,7 +14,6 @@ from aimle_server.procedures.split_stages import (
     DELETED,
     PIPELINE_INFO,
     faults,
-    named,
     notification,
     parts,
     profile_of,
@@ -185,14 +184,14 @@ class SplitPipelineManagement:
             self._check_uri(wish.notif_uri)
         except ValueError as error:
             raise InvalidRequest.of("/notifUri", str(error)) from error
-        nodes = await self._nodes.at(named(wish.stages), now)
+        nodes = await self._nodes.at(filter(None, [*wish.nodes, wish.origin]), now)
         models = await self._stored(caller, wish.stages)
         names = [model.id for model in models]
         if wrong := list(faults(wish.stages, wish.usage, nodes, names, wish.pointer)):
             raise InvalidRequest.naming(wrong)
         return {
             **wish.fields(),
-            "node_owners": sorted({node.owner for node in nodes}),
+            "node_owners": sorted({node.owner for node in nodes if node.address in wish.nodes}),
             "execution": wish.execution(nodes, models),
         }
 

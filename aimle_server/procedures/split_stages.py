@@ -131,9 +131,8 @@ def _stages(pipeline: Pipeline) -> list[Wire]:
 
 def _execution(execution: Wire, deployment: Wire) -> dict[str, Any]:
     """The PipelineExecution."""
-    asked = {name: execution[name] for name in ("objective", "batch")}
     return {
-        **asked,
+        **execution,
         **deployment.get("measured", {}),
         **({"parts": deployment["parts"]} if deployment else {}),
     }

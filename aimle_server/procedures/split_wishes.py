@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from aimle_server.procedures.split_stages import addresses_of, profile_of
+from aimle_server.procedures.split_stages import addresses_of, named, profile_of
 from ml_repository.model_record import StoredModel
 from ml_repository.split_nodes import Node
 from ml_repository.split_pipelines import Pipeline
@@ -18,6 +18,8 @@ Wire = Mapping[str, Any]
 STAGES = "/splitOpRequirements/stageInfo"
 PROFILE = "/splitOpPipelineInfo/splitOpProfile"
 
+_OF_EXECUTION = {"objective", "batch", "origin", "inOrder", "mostCuts"}
+
 _PATCH = SplitOpPipelinePatch()
 
 
@@ -28,6 +30,7 @@ class Wish:
     Attributes:
         extension: RequirementsExtension: what is asked for beside the standard.
         pointer: where the stages are in the body that asks.
+        run_here: whether it is asked for with what only a pipeline has that this server runs.
     """
 
     requestor: str
@@ -37,6 +40,7 @@ class Wish:
     target: Wire
     extension: Wire
     pointer: str
+    run_here: bool = False
 
     @classmethod
     def of(cls, body: Wire) -> Self:
@@ -50,6 +54,7 @@ class Wish:
             target=wanted.get("notificationTarget", {}),
             extension=wanted.get("aimle", {}),
             pointer=STAGES,
+            run_here=not _OF_EXECUTION.isdisjoint(wanted.get("aimle", {})),
         )
 
     @classmethod
@@ -77,6 +82,17 @@ class Wish:
             pointer=f"{PROFILE}/stageInfo",
         )
 
+    @property
+    def origin(self) -> str:
+        """Address of the node where inputs come from; empty: it is not said."""
+        address: str = self.extension.get("origin", "")
+        return address.rstrip("/")
+
+    @property
+    def nodes(self) -> list[str]:
+        """Addresses of the nodes that are to run it."""
+        return named(self.stages)
+
     def fields(self) -> dict[str, Any]:
         """Those that are Pipeline's own."""
         same = ("requestor", "notif_uri", "stages", "usage", "target")
@@ -88,22 +104,22 @@ class Wish:
 
         It runs one stage: an ONNX model whose file is here, on nodes that run what they are given.
 
+        Args:
+            nodes: those that are registered, of its own and where inputs come from.
+
         Raises:
-            InvalidRequest: it was asked to and cannot, or inputs are to come from none of the nodes.
+            InvalidRequest: it was asked to and cannot, or inputs are to come from no node.
         """
-        origin = self.extension.get("origin", "").rstrip("/")
         whole = len(self.stages) == 1 and all(model.onnx and model.bytes for model in models)
         if not whole or not all(self._ours(endpoint, nodes) for endpoint in self.stages[0]["nodeOrder"]):
-            if {"objective", "batch", "origin"} & self.extension.keys():
+            if self.run_here:
                 raise InvalidRequest.of(self.pointer, "is not what this server runs")
             return None
-        if origin and origin not in {node.address for node in nodes}:
-            raise InvalidRequest.of("/splitOpRequirements/aimle/origin", "is none of the nodes")
-        wanted = {
-            "objective": self.extension.get("objective", "LATENCY"),
-            "batch": self.extension.get("batch", 1),
-        }
-        return wanted | ({"origin": origin} if origin else {})
+        if self.origin and not any(node.address == self.origin and node.runtime for node in nodes):
+            raise InvalidRequest.of("/splitOpRequirements/aimle/origin", "is no registered node")
+        asked = {name: self.extension[name] for name in _OF_EXECUTION & self.extension.keys()}
+        where = {"origin": self.origin} if self.origin else {}
+        return {"objective": "LATENCY", "batch": 1} | asked | where
 
     def _ours(self, endpoint: Wire, nodes: Sequence[Node]) -> bool:
         addresses = addresses_of(endpoint)

@@ -21,10 +21,11 @@ Store = Callable[[Part], Awaitable[str]]
 
 @dataclass(frozen=True)
 class RunningStage:
-    """A stage of the plan, and where it is."""
+    """A stage of the plan, where it is, and the tensors that it gives."""
 
     stage: Stage
     loaded: LoadedStage
+    gives: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,11 @@ class Deployer:
 
     async def retire(self, stages: Iterable[RunningStage]) -> None:
         """End stages where they can be reached; those of a dead node are gone with it."""
-        present = self._fleet.present
+        fleet = self._fleet
         unloading = (
-            present[one.stage.node].unload(one.loaded) for one in stages if one.stage.node in present
+            fleet.nodes[one.stage.node].unload(one.loaded)
+            for one in stages
+            if one.stage.node not in fleet.lost
         )
         for result in await asyncio.gather(*unloading, return_exceptions=True):
             if isinstance(result, NodeError):
@@ -132,4 +135,5 @@ class Deployer:
             self._stored[borders] = (await self._store(part), part.sha256)
         url, sha256 = self._stored[borders]
         with self._fleet.noting(stage.node) as node:
-            return RunningStage(stage, await node.load(url, sha256, self._batch))
+            loaded = await node.load(url, sha256, self._batch)
+        return RunningStage(stage, loaded, self._survey.gives(stage.last_cut))

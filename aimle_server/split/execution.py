@@ -137,11 +137,11 @@ class PipelineRunner:
 
         With `review`, speeds and links are measured again as well.
         """
-        lost = set(self.fleet.lost)
+        before = self.fleet.present.keys()
         looks = await self.fleet.look()
-        came_back = bool(lost & looks.keys())
+        came_back = bool(looks.keys() - before)
         forced = self._broken(looks)
-        changed = came_back or self._speed_changed(looks)
+        changed = self._speed_changed(looks) or came_back
         if review and not forced:
             changed = await self._survey.review(self.fleet.present) or changed
         if not forced and not changed:

@@ -168,17 +168,25 @@ class Fleet:
     """The nodes that a pipeline may use.
 
     Attributes:
-        nodes: all of them, by name.
+        nodes: all of them, by name, also those that were withdrawn and may still have something of ours.
         lost: names of those that did not answer lately.
+        withdrawn: names of those that are to be used no more.
     """
 
     nodes: dict[str, NodeClient]
     lost: set[str] = field(default_factory=set)
+    withdrawn: set[str] = field(default_factory=set)
 
     @property
     def present(self) -> dict[str, NodeClient]:
-        """Those that are not lost."""
-        return {name: node for name, node in self.nodes.items() if name not in self.lost}
+        """Those that are neither lost nor withdrawn."""
+        return {name: self.nodes[name] for name in self.nodes.keys() - self.lost - self.withdrawn}
+
+    def offer(self, nodes: Mapping[str, NodeClient]) -> None:
+        """These may be used from now on, and no others; who is new counts once it has answered a look."""
+        self.lost |= nodes.keys() - self.present.keys()
+        self.withdrawn = self.nodes.keys() - nodes.keys()
+        self.nodes.update(nodes)
 
     @contextmanager
     def noting(self, name: str) -> Iterator[NodeClient]:
@@ -191,7 +199,7 @@ class Fleet:
 
     async def look(self) -> dict[str, Mapping[str, StageLook]]:
         """What those see that answer, by name; the others are lost now, and those no longer."""
-        nodes = dict(self.nodes)
+        nodes = {name: self.nodes[name] for name in self.nodes.keys() - self.withdrawn}
         looks = await asyncio.gather(*map(_look, nodes.values()))
         found = {name: look for name, look in zip(nodes, looks, strict=True) if look is not None}
         self.lost = set(nodes) - set(found)

@@ -80,6 +80,10 @@ class Survey:
         """The number of the last border, the model's results."""
         return len(self.cuts) + 1
 
+    def gives(self, border: int) -> tuple[str, ...]:
+        """The tensors that cross a border."""
+        return [self.model.inputs, *(cut.tensors for cut in self.cuts), self.model.outputs][border]
+
     @property
     def sizes(self) -> list[int]:
         """Bytes of a frame at each border."""

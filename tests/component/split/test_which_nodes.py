@@ -1,0 +1,84 @@
+"""Which nodes run a pipeline: those that are registered, in the order that was asked for; and whence inputs come."""
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from aimle_client.split.node import ProcessingNode
+from tests.support import eventually
+from tests.support_split_pipelines import NODES as CONFIGURATIONS
+from tests.support_split_world import Json, World, answers
+
+pytestmark = pytest.mark.split
+
+
+def parts(profile: Json) -> list[str]:
+    """Who runs the parts, in their order."""
+    return [part["node"] for part in profile["aimle"]["execution"]["parts"]]
+
+
+async def test_a_fixed_order(world: World) -> None:
+    """All nodes run, in the order in which they are named; only the cuts are chosen."""
+    for names in (["ue", "cloud"], ["cloud", "ue", "edge"]):
+        profile, _ = await world.create(*names, inOrder=True)
+        assert parts(profile) == [world.nodes[name].uri for name in names]
+        assert profile["aimle"]["execution"]["inOrder"] is True
+        await answers(profile)
+
+
+async def test_what_parts_give(world: World) -> None:
+    """Each part says which tensors it gives: the last one the results, the others what crosses the cut."""
+    profile, _ = await world.create("ue", "edge", inOrder=True, mostCuts=1)
+    first, last = (part["gives"] for part in profile["aimle"]["execution"]["parts"])
+    assert last == ["scores"]
+    assert first != last
+
+
+async def test_inputs_from_another_node(world: World) -> None:
+    """The node where inputs come from need not run a part; what is measured is measured there."""
+    origin = world.nodes["ue"].uri
+    profile, _ = await world.create("edge", origin=origin)
+    assert parts(profile) == [world.nodes["edge"].uri]
+    assert profile["aimle"]["execution"]["origin"] == origin
+    assert profile["aimle"]["execution"]["latency"] > 0
+    await answers(profile)
+
+
+async def test_a_node_that_is_withdrawn(world: World) -> None:
+    """A node that is deregistered runs no part any more, although it still could; registered again it does."""
+    silent = ProcessingNode(world.server.url, credentials=world.server.credentials["edge"])
+    node = await world.stack.enter_async_context(silent)
+    registration = {
+        "nodeInfo": {"uri": node.uri},
+        "sonRegCapability": {
+            "modelInfo": {"modelId": "net", "modelVersion": "1", "suppOperation": ["INFERENCE"]}
+        },
+        "aimle": {"splitNodeUri": node.uri},
+    }
+    status, _, location = await world.call("POST", CONFIGURATIONS, registration, "edge")
+    assert status == 201
+    world.nodes["silent"] = node
+    profile, _ = await world.create("silent")
+    assert parts(profile) == [node.uri]
+    assert len(await stages_at(world, node)) == 1
+
+    assert (await world.call("DELETE", location, caller="edge"))[0] == 204
+    await eventually(lambda: world.told() and world.told()[-1]["aimle"]["state"] == "DEGRADED", timeout=30)
+    assert await stages_at(world, node) == []
+    assert world.told()[-1]["aimle"]["missing"] == [node.uri]
+
+    assert (await world.call("POST", CONFIGURATIONS, registration, "edge"))[0] == 201
+    await eventually(lambda: world.told()[-1]["aimle"]["state"] == "READY", timeout=30)
+    assert parts(world.told()[-1]) == [node.uri]
+    await answers(world.told()[-1])
+
+
+async def stages_at(world: World, node: ProcessingNode) -> list[Json]:
+    """What the node runs for the server."""
+    token = world.issuer.issue("aimle-server", ["aimle-split-node"])[0]
+    async with world.http.get(
+        f"{node.uri}/aimle-split-node/v1/stages", headers={"Authorization": f"Bearer {token}"}
+    ) as answer:
+        assert answer.status == 200
+        return (await answer.json())["stages"]

@@ -39,6 +39,9 @@ _INDEXED = (
 
 _ALL_MODELS = "ml-models"
 
+_LAST = chr(0x10FFFF)
+"""No character comes after it."""
+
 INDEXES = {
     "models": [
         IndexModel([("_storage", ASCENDING)]),
@@ -73,6 +76,11 @@ class Models:
         """The model, if there is one that has not expired."""
         document = await self._models.find_one({"_id": model_id})
         return model_of(document) if document and alive(document, self._clock.now()) else None
+
+    async def beginning(self, prefix: str) -> list[StoredModel]:
+        """The models whose mlModelIds begin like this, expired ones too."""
+        query = {"_id": {"$gte": prefix, "$lt": f"{prefix}{_LAST}"}}
+        return [model_of(document) async for document in self._models.find(query)]
 
     async def accessible(self, caller: Caller, model_id: str) -> StoredModel:
         """The model, for a caller who may have it.

@@ -122,11 +122,17 @@ def profile_of(pipeline: Pipeline, missing: Sequence[str], *, whole: bool) -> di
 
 
 def _stages(pipeline: Pipeline) -> list[Wire]:
-    """The stages; one that this server runs is entered and left where it put the parts."""
+    """The stages; those that this server runs are entered and left where it put the parts.
+
+    A stage that is not the last one ends at the part which has the end of it: results come from the last one only.
+    """
     if pipeline.deployment is None:
         return list(pipeline.stages)
-    ends = {"headEp": {"uri": pipeline.deployment["head"]}, "tailEp": {"uri": pipeline.deployment["tail"]}}
-    return [{**stage, **ends} for stage in pipeline.stages]
+    ends = pipeline.deployment["ends"]
+    return [
+        {**stage, "headEp": {"uri": end["head"]}, "tailEp": {"uri": end["tail"]}}
+        for stage, end in zip(pipeline.stages, ends, strict=True)
+    ]
 
 
 def _execution(execution: Wire, deployment: Wire) -> dict[str, Any]:

@@ -51,6 +51,17 @@ def cut(model: bytes | Path, points: Sequence[CutPoint]) -> list[bytes]:
     return CuttableModel(model).parts(points)
 
 
+def spread(points: Sequence[CutPoint], most: int, always: Sequence[CutPoint] = ()) -> list[CutPoint]:
+    """So many cuts along the whole graph: of each stretch of it the one that fewest bytes cross; and some always."""
+    others = [point for point in points if point not in always]
+    groups = min(most, len(others))
+    stretches = [
+        others[index * len(others) // groups : (index + 1) * len(others) // groups] for index in range(groups)
+    ]
+    chosen = [min(stretch, key=lambda point: point.bytes_per_sample) for stretch in stretches]
+    return sorted([*chosen, *always], key=lambda point: point.position)
+
+
 class CuttableModel:
     """A model that is cut more than once, so it is read only once; for a large one that takes seconds.
 

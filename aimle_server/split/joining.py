@@ -191,7 +191,7 @@ def _rename(graph: Onnx, prefix: str, names: Mapping[str, str], lengths: Mapping
     for tensor in graph.initializer:
         tensor.name = renamed(tensor.name)
     for node in graph.node:
-        node.name = f"{prefix}{node.name}"
+        node.name = node.name and f"{prefix}{node.name}"
         node.input[:] = map(renamed, node.input)
         node.output[:] = map(renamed, node.output)
 

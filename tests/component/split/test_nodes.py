@@ -13,10 +13,10 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 from aimle_server.split.aim import Aim
-from aimle_server.split.cutting import CutPoint, CuttableModel
+from aimle_server.split.cutting import CutPoint, CuttableModel, spread
 from aimle_server.split.nodes import LoadedStage, NodeClient, NodeRefused, NodeUnreachable
 from aimle_server.split.planner import NoPlan, Stage
-from aimle_server.split.survey import Profiles, Survey, differs, spread
+from aimle_server.split.survey import Profiles, Survey, differs
 from sbi.outbound import Outbound, TargetPolicy
 from tests.support import Listener
 from tests.support_onnx import chain

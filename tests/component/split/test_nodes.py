@@ -91,7 +91,7 @@ async def test_nodes_that_run_only_in_one_order(outbound: Outbound) -> None:
     async with a_node() as one, a_node() as two:
         nodes = {"one": NodeClient(outbound, one.uri), "two": NodeClient(outbound, two.uri)}
         for order in (["one", "two"], ["two", "one"]):
-            fixed = Survey(CuttableModel(chain()), Profiles(), Aim(workers=order, in_order=True))
+            fixed = Survey(CuttableModel(chain()), Profiles(), Aim(workers=[order], in_order=True))
             assert [stage.node for stage in (await fixed.best(nodes)).stages] == order
 
 
@@ -99,9 +99,9 @@ async def test_an_origin_that_runs_nothing(outbound: Outbound) -> None:
     """Inputs may come from a node that is not to run parts; its ways count."""
     async with a_node() as one, a_node() as two:
         nodes = {"one": NodeClient(outbound, one.uri), "two": NodeClient(outbound, two.uri)}
-        aim, profiles = Aim(origin="one", workers=["two"]), Profiles()
+        aim, profiles = Aim(origin="one", workers=[["two"]]), Profiles()
         found = await Survey(CuttableModel(chain()), profiles, aim).best(nodes)
-        alone = await Survey(CuttableModel(chain()), profiles, Aim(workers=["two"])).best(nodes)
+        alone = await Survey(CuttableModel(chain()), profiles, Aim(workers=[["two"]])).best(nodes)
     assert [stage.node for stage in found.stages] == ["two"]
     assert found.latency_s > alone.latency_s
 

@@ -3,7 +3,7 @@
     _id          the pipeline's id, which is the requestId of its URI too
     owner        subject that had it made
     requestor, notif_uri, stages, usage, target, multi_client   what was asked for (`Pipeline`)
-    execution, deployment   what the server runs of it, if it does
+    execution, deployment, fault   what the server runs of it, if it does, or why not
     revision     counts the changes of what was asked for
     parties      whom it concerns: its owner, those of its nodes, who has joined it, and ANY if anybody may
     models       of its stages
@@ -64,6 +64,7 @@ class Pipeline:
         execution: how this server runs it (`objective`, `batch`, `origin`); None: its nodes do that themselves.
         clients: subjects that have joined it.
         deployment: what runs now: `head`, `tail`, `stages`, `parts` and what was measured; None: nothing.
+        fault: why nothing runs; empty: it does, or nobody has tried yet.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Pipeline:
     revision: int = 1
     execution: Wire | None = None
     deployment: Wire | None = None
+    fault: str = ""
     clients: Sequence[str] = ()
 
     @property
@@ -98,7 +100,7 @@ class Pipeline:
     def of(cls, document: Document) -> Self:
         """As it is stored."""
         names = cls.__dataclass_fields__.keys() - {"id"}
-        return cls(id=document["_id"], **{name: document[name] for name in names})
+        return cls(id=document["_id"], **{name: document[name] for name in names & document.keys()})
 
     def document(self) -> Document:
         """What is stored."""

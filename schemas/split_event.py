@@ -74,12 +74,13 @@ class PipelineExecution(Schema):
 class PipelineExtension(Schema):
     """Our member `aimle` of profiles: how a pipeline stands, and what was asked for beside the standard.
 
-    `state` is DEGRADED while the pipeline cannot be used: `missing` are its nodes that do not count. `version` counts
-    the changes. `execution` is there where this server runs the pipeline, `clients` where somebody has joined it: how
-    many use it, its owner included.
+    `state` is DEGRADED while the pipeline cannot be used, or not yet; `reason` says why where this server runs it.
+    `missing` are its nodes that do not count. `version` counts the changes. `execution` is there where this server runs
+    the pipeline, `clients` where somebody has joined it: how many use it, its owner included.
     """
 
     state = Choice("READY", "DEGRADED")
+    reason = Text()
     version = Integer(1)
     missing = texts()
     execution = nested(PipelineExecution)

@@ -75,6 +75,18 @@ class Pipeline:
                 following.cancel()
                 await asyncio.wait([following])
 
+    async def until_ready(self) -> None:
+        """Return when the pipeline runs; the caller limits the time. Not while it is open, which does not need it.
+
+        A request waits 20 seconds for its pipeline; measuring slow nodes for the first time takes longer.
+        """
+        while self.profile["aimle"]["state"] != "READY":
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Return when the server has told of a change, with the profile as it is then; not while it is open."""
+        self.profile = (await self._mailbox.get()).profile
+
     async def delete(self) -> None:
         """Delete it; NotFound if that was done before."""
         await self._connection.request("DELETE", f"{_REQUESTS}/{quote(self.id, safe='')}")

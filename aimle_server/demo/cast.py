@@ -27,12 +27,12 @@ class DemoError(Exception):
 
 
 @asynccontextmanager
-async def server_process(directory: Path) -> AsyncIterator[str]:
+async def server_process(directory: Path, *, log_level: str = "WARNING") -> AsyncIterator[str]:
     """A server that keeps its files in `directory`; the URL under which it answers."""
     environment = os.environ | {
         "AIMLE_SERVER_PORT": "0",
         "AIMLE_SERVER_DATA_DIR": str(directory),
-        "AIMLE_SERVER_LOG_LEVEL": "WARNING",
+        "AIMLE_SERVER_LOG_LEVEL": log_level,
         # Everything is on this machine, which a server in the field would refuse to call.
         "AIMLE_TARGETS_ALLOW": "127.0.0.0/8",
     }

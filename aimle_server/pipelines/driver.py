@@ -17,8 +17,8 @@ _log = logging.getLogger("aimle.split")
 LEASE = timedelta(seconds=15)
 """A process that has not been heard of for so long is taken for dead."""
 
-START_SECONDS = 60.0
-"""How long a request waits for its pipeline; one that takes longer is told of when it runs."""
+START_SECONDS = 20.0
+"""How long a request waits for its pipeline, less than callers wait; one that takes longer is told of when it runs."""
 
 
 class PipelineDriver:

@@ -110,8 +110,7 @@ class Work:
         self._ended = self._tools.clock.now()
         if not self.ready.done():
             self.ready.set_exception(error)
-        if self.pipeline.deployment is not None:
-            await self._write(None)
+        await self._write(None, fault=str(error))
 
     async def _work(self) -> None:
         runner = self._runner = await self._made()
@@ -141,7 +140,7 @@ class Work:
             await self._joined(models),
             lambda part: self._keep(models, part),
             aim,
-            tell=self._write,
+            tell=self._tell,
             profiles=tools.profiles,
             clock=tools.clock,
         )
@@ -189,13 +188,19 @@ class Work:
         wholes = [models[number] for number in part.stages]
         return await self._tools.parts.keep(self.pipeline, wholes, owners, part)
 
-    async def _write(self, deployment: Deployment | None) -> None:
+    async def _tell(self, deployment: Deployment | None) -> None:
+        await self._write(deployment, "" if deployment else "its nodes cannot run it now")
+
+    async def _write(self, deployment: Deployment | None, fault: str = "") -> None:
         """Write what runs now, unless the pipeline has become another one meanwhile."""
         tools, running = self._tools, _wire(self.pipeline, deployment) if deployment else None
         while (found := await tools.pipelines.get(self.pipeline.id)) is not None:
-            if found.ended != NEVER or found.revision != self.pipeline.revision:
+            same = (found.deployment, found.fault) == (running, fault)
+            if same or found.ended != NEVER or found.revision != self.pipeline.revision:
                 return
-            changed = replace(found, deployment=running, version=found.version + 1, changed=tools.clock.now())
+            changed = replace(
+                found, deployment=running, fault=fault, version=found.version + 1, changed=tools.clock.now()
+            )
             if await tools.pipelines.replace(changed, own_watch(changed).body, ()):
                 tools.happened()
                 return

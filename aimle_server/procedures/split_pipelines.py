@@ -147,6 +147,7 @@ class SplitPipelineManagement:
                 revision=before.revision + 1,
                 changed=now,
                 deployment=None,
+                fault="",
             )
             changed = replace(changed, clients=before.clients if changed.multi_client else ())
             if await self._pipelines.replace(changed, own_watch(changed).body, _messages(before, changed)):

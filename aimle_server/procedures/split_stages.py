@@ -100,6 +100,8 @@ def profile_of(pipeline: Pipeline, missing: Sequence[str], *, whole: bool) -> di
     """
     state = "READY" if usable(pipeline, missing) else "DEGRADED"
     extension: dict[str, Any] = {"state": state, "version": pipeline.version}
+    if pipeline.fault:
+        extension["reason"] = pipeline.fault
     if missing:
         extension["missing"] = list(missing)
     if pipeline.multi_client:

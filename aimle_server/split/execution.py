@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import CutPoint, CuttableModel
-from aimle_server.split.deployment import Deployer, Deployment, Measurement, Store
+from aimle_server.split.deployment import Deployer, Deployment, Measurement, RunningStage, Store
 from aimle_server.split.nodes import Fleet, NodeClient, NodeError, NodeRefused, NodeUnreachable, StageLook
 from aimle_server.split.planner import NoPlan, Plan, Stage, better
 from aimle_server.split.reading import InvalidOnnx
@@ -25,6 +25,12 @@ _log = logging.getLogger("aimle.split")
 _LITTLE = 0.05
 """Of a pipeline's latency: less is no reason to measure a node again, which holds up its frames."""
 
+
+_FEWEST_FRAMES, _MOST_FRAMES, _MEASURE_SECONDS = 2, 10, 1.0
+"""Of a measurement, which sends frames one by one and then as many at once."""
+
+Looks = Mapping[str, Mapping[str, StageLook]]
+"""How stages are doing, by node and by their id there."""
 
 Tell = Callable[[Deployment | None], Awaitable[None]]
 """(deployment) -> None; None instead of one: nothing works any more, until it is told of another one."""
@@ -66,6 +72,8 @@ class PipelineRunner:
         self._numbers = 0
         self._one_at_a_time = asyncio.Lock()
         self._observed: dict[str, float] = {}
+        self._done = -1
+        self._measured = 0
         self._tell = tell
 
     async def start(self) -> Deployment:
@@ -76,7 +84,7 @@ class PipelineRunner:
             NodeRefused: one did not do as it said.
         """
         async with self._one_at_a_time:
-            deployment = await self._renew(forced=True)
+            deployment = await self._renew(forced=True, confirm=True)
         await self.measure()
         return self.deployment or deployment
 
@@ -109,20 +117,23 @@ class PipelineRunner:
         """
         return await self._survey.predict(self.fleet.present, stages)
 
-    async def measure(self, frames: int = 10) -> Measurement | None:
+    async def measure(self) -> Measurement | None:
         """Use the pipeline from its origin, or from its head, and compare with what was predicted for there.
+
+        Few frames are sent if they take long: see `_frames`.
 
         None: there is nothing to measure, or it cannot be.
         """
         deployment = self.deployment
         if deployment is None:
             return None
+        self._measured = deployment.number
         origin = self._aim.origin or deployment.plan.stages[0].node
         try:
             predicted = await self._survey.predict(self.fleet.present, deployment.plan.stages, origin)
             tensors = self._survey.model.frame(self._aim.batch)
             latency, throughput = await self.fleet.nodes[origin].measure_pipeline(
-                deployment.head, deployment.tail, tensors, frames
+                deployment.head, deployment.tail, tensors, _frames(predicted.latency_s)
             )
         except (NodeError, NoPlan, InvalidOnnx) as error:
             _log.warning("a pipeline could not be measured: %s", error)
@@ -145,6 +156,7 @@ class PipelineRunner:
         if review and not forced:
             changed = await self._survey.review(self.fleet.present) or changed
         if not forced and not changed:
+            await self._measure_if_idle(looks)
             return
         try:
             await self.replan(forced=forced)
@@ -171,10 +183,10 @@ class PipelineRunner:
             if deployment is not None:
                 await self._deployer.retire(deployment.stages)
 
-    async def _renew(self, *, forced: bool) -> Deployment:
+    async def _renew(self, *, forced: bool, confirm: bool = False) -> Deployment:
         """Plan and deploy, without the nodes that turn out to be gone."""
         while True:
-            best = await self._survey.best(self.fleet.present)
+            best = await self._survey.best(self.fleet.present, confirm=confirm)
             if not forced and self.deployment is not None and not await self._worth_it(self.deployment, best):
                 return self.deployment
             try:
@@ -204,7 +216,7 @@ class PipelineRunner:
         stages = await self._deployer.deploy(chosen)
         self._numbers += 1
         before, self.deployment = self.deployment, Deployment(self._numbers, chosen, stages)
-        self._observed = {}
+        self._observed, self._done = {}, -1
         new = self.deployment
         try:
             if self._tell is not None:
@@ -222,18 +234,28 @@ class PipelineRunner:
         if self._tell is not None:
             await self._tell(None)
 
-    def _broken(self, looks: Mapping[str, Mapping[str, StageLook]]) -> bool:
-        if self.deployment is None:
-            return True
-        found = [looks.get(one.stage.node, {}).get(one.loaded.id) for one in self.deployment.stages]
-        return any(look is None or look.broken for look in found)
+    async def _measure_if_idle(self, looks: Looks) -> None:
+        """Measure what was not measured since it was deployed, one time, when nobody has used it between two looks."""
+        if self.deployment is None or self.deployment.number == self._measured:
+            return
+        before, self._done = self._done, sum(look.frames for _, look in self._at_work(looks))
+        if before == self._done and await self.measure() and self._tell is not None:
+            await self._tell(self.deployment)
 
-    def _speed_changed(self, looks: Mapping[str, Mapping[str, StageLook]]) -> bool:
+    def _at_work(self, looks: Looks) -> list[tuple[RunningStage, StageLook]]:
+        """The stages that work, as their nodes see them; those that are missing or broken are left out."""
+        stages = self.deployment.stages if self.deployment else ()
+        found = [(one, looks.get(one.stage.node, {}).get(one.loaded.id)) for one in stages]
+        return [(one, look) for one, look in found if look is not None and not look.broken]
+
+    def _broken(self, looks: Looks) -> bool:
+        return self.deployment is None or len(self._at_work(looks)) < len(self.deployment.stages)
+
+    def _speed_changed(self, looks: Looks) -> bool:
         """Whether a stage takes another time than when it was first seen at work; then its node is measured again."""
         changed = False
-        for one in self.deployment.stages if self.deployment else ():
-            look = looks.get(one.stage.node, {}).get(one.loaded.id)
-            if look is None or look.seconds is None:
+        for one, look in self._at_work(looks):
+            if look.seconds is None:
                 continue
             before = self._observed.setdefault(one.loaded.id, look.seconds)
             if self._matters(look.seconds, before):
@@ -247,3 +269,8 @@ class PipelineRunner:
         assert self.deployment is not None  # noqa: S101 - the stage is of it
         little = _LITTLE * self.deployment.plan.latency_s
         return differs(now, before, self._aim.margin) and abs(now - before) > little
+
+
+def _frames(seconds: float) -> int:
+    """How many frames of so many seconds tell how fast a pipeline is."""
+    return max(_FEWEST_FRAMES, min(_MOST_FRAMES, round(_MEASURE_SECONDS / seconds)))

@@ -52,10 +52,11 @@ class LoadedStage:
 
 @dataclass(frozen=True)
 class StageLook:
-    """How a stage is doing: broken or not, and the seconds of one frame lately, if it did any."""
+    """How a stage is doing: broken or not, the seconds of one frame lately, if it did any, and how many it did."""
 
     broken: bool
     seconds: float | None
+    frames: int
 
 
 class NodeClient:
@@ -90,7 +91,9 @@ class NodeClient:
         """How its stages are doing, by their id."""
         found = await self._call("GET", "/stages", NodeStatus(), seconds=LOOK_SECONDS)
         return {
-            stage["stageId"]: StageLook(stage["state"] == "BROKEN", stage.get("secondsPerFrame"))
+            stage["stageId"]: StageLook(
+                stage["state"] == "BROKEN", stage.get("secondsPerFrame"), stage["frames"]
+            )
             for stage in found["stages"]
         }
 

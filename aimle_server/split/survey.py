@@ -101,8 +101,11 @@ class Survey:
         ]
         return [size * self._aim.batch for size in per_sample]
 
-    async def best(self, nodes: Mapping[str, NodeClient]) -> Plan:
+    async def best(self, nodes: Mapping[str, NodeClient], *, confirm: bool = False) -> Plan:
         """The best plan for these nodes; those that do not answer are left out. What could be in it is measured.
+
+        Args:
+            confirm: as of `seek`.
 
         Raises:
             NoPlan: none is possible.
@@ -112,11 +115,12 @@ class Survey:
         async def measure(stage: Stage) -> None:
             part = (stage.first_cut, stage.last_cut)
             try:
-                known[stage.node][part] = await self._measure(nodes[stage.node], *part)
+                known[stage.node][part] = await self._measure(nodes[stage.node], *part, again=True)
             except NodeUnreachable:
                 known.pop(stage.node, None)
 
-        return await seek(await self._problem(nodes, known), self._aim.objective, known, measure)
+        problem = await self._problem(nodes, known)
+        return await seek(problem, self._aim.objective, known, measure, confirm=confirm)
 
     async def predict(
         self, nodes: Mapping[str, NodeClient], stages: Sequence[Stage], origin: str | None = None
@@ -223,16 +227,21 @@ class Survey:
             if first in border and last in border
         }
 
-    async def _measure(self, node: NodeClient, first: int, last: int) -> float | None:
-        """Seconds of a part, measured now; None: the node cannot run it. NodeUnreachable."""
+    async def _measure(self, node: NodeClient, first: int, last: int, *, again: bool = False) -> float | None:
+        """Seconds of a part, measured now; None: the node cannot run it. NodeUnreachable.
+
+        `again`: what was measured before counts as much.
+        """
         part = await self.part(first, last)
         try:
             seconds: float | None = await node.profile(part.content, self._aim.batch)
         except NodeRefused:
             seconds = None
+        measured = self._profiles.of(node, self.model, self._aim.batch)
         positions = self._positions[first], self._positions[last]
-        self._profiles.of(node, self.model, self._aim.batch)[positions] = seconds
-        return seconds
+        before = measured.get(positions) if again else None
+        measured[positions] = seconds if seconds is None or before is None else (seconds + before) / 2
+        return measured[positions]
 
     async def _problem(self, nodes: Mapping[str, NodeClient], known: Known) -> Problem:
         """What a plan is made from."""

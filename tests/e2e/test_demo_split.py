@@ -19,7 +19,7 @@ SECONDS = 240
 
 @pytest.mark.timeout(SECONDS + 10)
 def test_the_demonstration_works() -> None:
-    """It compares splits, chooses the least predicted latency, survives a killed node, and leaves nothing behind."""
+    """It tries each set of nodes, chooses the least latency, survives a killed node, and leaves nothing behind."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIMLE_")}
     # The socket of multiprocessing's server is below this, and the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="d-") as short:
@@ -33,9 +33,11 @@ def test_the_demonstration_works() -> None:
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
         assert list(Path(short).iterdir()) == []
     rows = re.findall(r"│ (chosen|) +│ (.*?) +│ (\d+) ms +│ (\d+) ms", done.stdout)
-    assert [row[0] for row in rows] == ["chosen"] + [""] * 6
-    predicted = [int(row[2]) for row in rows]
-    assert predicted == sorted(predicted)
+    chosen, *others = [int(row[2]) for row in rows]
+    assert [row[0] for row in rows] == ["chosen"] + [""] * len(others)
+    assert len(others) >= 6
+    assert others == sorted(others)
+    assert chosen <= 1.02 * others[0] + 1
     assert "60 frames, 60 results" in done.stdout
     [survivors] = re.findall(r"^now: (.*), predicted", done.stdout, re.MULTILINE)
     assert "edge" not in survivors

@@ -1,14 +1,16 @@
-"""What happens in the demonstration, and what it prints."""
+"""What the VAL server of the demonstration does, and what it prints."""
 
 import asyncio
 import logging
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from ipaddress import ip_network
-from itertools import combinations, permutations
+from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +18,15 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
 
+from aimle_client.errors import AimleClientError
 from aimle_client.split.frames import pack_tensors, unpack_tensors
 from aimle_client.split.part import Part
-from aimle_client.split.pipeline import SplitPipeline
+from aimle_client.val import ClientCredentials, Pipeline, ValServer
+from aimle_server.demo.cast import DemoError, make_credentials, server_process
 from aimle_server.demo.split import network
-from aimle_server.demo.split.cast import EDGE, LINKS, SLOWDOWNS, UE, Cast, PartFiles, node_processes
-from aimle_server.split.cutting import CuttableModel
-from aimle_server.split.deployment import Deployment, Measurement
-from aimle_server.split.execution import Aim, PipelineRunner
-from aimle_server.split.nodes import Fleet, NodeClient
-from aimle_server.split.planner import NoPlan, Plan, Problem, Stage, predict
-from sbi.outbound import Outbound, TargetPolicy
+from aimle_server.demo.split.cast import EDGE, LINKS, MODEL, NODES, SLOWDOWNS, UE, Cast, node_processes
 
+SERVICE = "val-digits"
 BATCH = 64
 EPOCHS = 5
 SEED = 7
@@ -37,11 +36,8 @@ KILLED_AFTER = 20
 LEAST_ACCURACY = 0.9
 SAME = 1e-5
 """How far results may be from those of the network in one piece."""
-AIM = Aim(batch=BATCH, origin=UE, most_cuts=4, look_every=0.2)
-
-
-class DemoError(Exception):
-    """The demonstration did not work; the message says what."""
+NOISE = 1.02
+"""By how much predictions of one split may differ: links are measured anew for each pipeline."""
 
 
 @dataclass
@@ -63,13 +59,36 @@ class Digits:
         return int((scores.argmax(axis=1) == self.labels[which]).sum())
 
 
+@dataclass(frozen=True)
+class Split:
+    """A split that ran: its parts from the head to the tail, and seconds of a frame, predicted and measured."""
+
+    words: str
+    nodes: Sequence[str]
+    predicted: float
+    measured: float
+    error: float
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, cast: Cast) -> "Split":
+        """What a pipeline's profile says."""
+        execution: Mapping[str, Any] = pipeline.profile["aimle"]["execution"]
+        nodes = [cast.name_of(part["node"]) for part in execution["parts"]]
+        crossing = [", ".join(part["gives"]) for part in execution["parts"][:-1]]
+        words = nodes[0] + "".join(
+            f" -{tensors}-> {node}" for tensors, node in zip(crossing, nodes[1:], strict=True)
+        )
+        numbers = (execution[name] for name in ("predictedLatency", "latency", "latencyError"))
+        return cls(words, nodes, *numbers)
+
+
 def main() -> int:
     """Run the demonstration; the process's exit status."""
     console = Console(highlight=False)
     logging.getLogger("aimle").setLevel(logging.ERROR)  # that a node is killed is told below
     try:
         accuracy = asyncio.run(_run(console))
-    except (DemoError, NoPlan) as error:
+    except (DemoError, AimleClientError) as error:
         print(f"aimle-server demo --split: {error}", file=sys.stderr)
         return 1
     console.print(f"test accuracy {accuracy:.3f}")
@@ -79,18 +98,23 @@ def main() -> int:
 async def _run(console: Console) -> float:
     model, digits = await asyncio.to_thread(_trained)
     console.print(f"a convolutional network, trained with NumPy: {len(model):,} bytes of ONNX")
-    with node_processes() as cast:
-        async with AsyncExitStack() as stack:
-            files = await stack.enter_async_context(PartFiles().serving())
-            outbound = Outbound(TargetPolicy(allow=(ip_network("127.0.0.0/8"),)))
-            stack.push_async_callback(outbound.close)
-            nodes = {name: NodeClient(outbound, uri) for name, uri in cast.uris.items()}
-            await _all_there(nodes)
-            moved = _Moved()
-            runner = PipelineRunner(nodes, CuttableModel(model), files.store, AIM, tell=moved)
-            stack.push_async_callback(runner.stop)
-            await _compare(console, runner)
-            return await _kill_the_edge(console, runner, cast, digits, moved)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aimle-demo-")))
+        url = await stack.enter_async_context(server_process(folder, log_level="ERROR"))
+        console.print(f"AIMLE server with embedded database at {url}")
+        secrets = await make_credentials(folder, [SERVICE, *NODES])
+        cast = await stack.enter_async_context(node_processes(url, secrets))
+        _introduce(console)
+        credentials = ClientCredentials(SERVICE, secrets[SERVICE])
+        val = await stack.enter_async_context(ValServer(url, credentials, listen=("127.0.0.1", 0)))
+        await _store(val, model, folder / "digits.onnx")
+        tried = await _tried(console, val, cast)
+        pipeline = await _create(val, cast, NODES)
+        chosen = Split.of(pipeline, cast)
+        console.print(_table(tried, chosen))
+        if chosen.predicted > NOISE * min(split.predicted for split in tried):
+            raise DemoError("the server did not choose the least latency")
+        return await _kill_the_edge(console, pipeline, cast, digits)
 
 
 def _trained() -> tuple[bytes, Digits]:
@@ -106,124 +130,81 @@ def _trained() -> tuple[bytes, Digits]:
     return model, Digits(frames, [labels[part] for part in np.split(test, 5)], expected)
 
 
-async def _all_there(nodes: dict[str, NodeClient]) -> None:
-    for _ in range(200):
-        if len(await Fleet(nodes).look()) == len(nodes):
-            return
-        await asyncio.sleep(0.1)
-    raise DemoError("the nodes did not start")
-
-
-async def _compare(console: Console, runner: PipelineRunner) -> None:
-    """Measure everything, and try the best split of each set of nodes."""
+def _introduce(console: Console) -> None:
+    console.print("three nodes, each its own process, registered at the server")
     for name, slowdown in SLOWDOWNS.items():
         console.print(f"  {name:5} computes {slowdown:.0f} times slower than a core of this machine")
     for (one, two), shape in LINKS.items():
         console.print(
             f"  {one} - {two}: {shape.bytes_per_s * 8 / 1e6:.0f} Mbit/s, {shape.latency_s * 1e3:.0f} ms"
         )
-    console.print("measuring each part on each node, and each link ...")
-    problem = await runner.problem()
-    tried: list[tuple[Plan, Measurement | None]] = []
-    for candidate in _candidates(problem):
-        await runner.deploy(candidate.stages)
-        tried.append((candidate, await runner.measure(frames=3)))
-    chosen = (await runner.start()).plan
-    console.print(_table(tried, chosen, runner))
-    if chosen.latency_s > min(candidate.latency_s for candidate, _ in tried) * 1.001:
-        raise DemoError("the planner did not choose the least latency")
 
 
-def _candidates(problem: Problem) -> list[Plan]:
-    """The best split of each set of nodes, from the fastest on."""
-    end = len(problem.sizes) - 1
-    found = []
-    for count in range(1, min(len(problem.times), end) + 1):
-        for names in combinations(problem.times, count):
-            possible = [
-                predict(problem, [Stage(*one) for one in zip(order, (0, *cuts), (*cuts, end), strict=True)])
-                for order in permutations(names)
-                for cuts in combinations(range(1, end), count - 1)
-            ]
-            found.append(min(possible, key=lambda plan: plan.latency_s))
-    return sorted(found, key=lambda plan: plan.latency_s)
+async def _store(val: ValServer, model: bytes, path: Path) -> None:
+    await asyncio.to_thread(path.write_bytes, model)
+    await val.store_model(MODEL, services=[SERVICE], info={"interopInfo": "ONNX"})
+    await val.upload_model(MODEL, path)
 
 
-def _table(tried: Sequence[tuple[Plan, Measurement | None]], chosen: Plan, runner: PipelineRunner) -> Table:
+async def _tried(console: Console, val: ValServer, cast: Cast) -> list[Split]:
+    """The best split of each set of nodes, from the fastest on: each runs, and is measured."""
+    console.print("trying each set of nodes: parts and links are measured, the best split runs ...")
+    tried = []
+    for count in range(1, len(NODES) + 1):
+        for names in combinations(NODES, count):
+            pipeline = await _create(val, cast, names, in_order=True)
+            tried.append(Split.of(pipeline, cast))
+            await pipeline.delete()
+    return sorted(tried, key=lambda split: split.predicted)
+
+
+async def _create(val: ValServer, cast: Cast, names: Sequence[str], **options: Any) -> Pipeline:
+    uris = [cast.uris[name] for name in names]
+    pipeline = await val.create_pipeline(MODEL, uris, origin=cast.uris[UE], batch=BATCH, **options)
+    async with asyncio.timeout(60):
+        await pipeline.until_ready()
+    return pipeline
+
+
+def _table(tried: Sequence[Split], chosen: Split) -> Table:
     columns = ("", "stages", "predicted", "measured", "error")
     table = Table(*columns, title=f"the best split of each set of nodes, {BATCH} images from the ue and back")
-    for plan, measurement in tried:
-        mark = "chosen" if plan.stages == chosen.stages else ""
-        predicted = f"{plan.latency_s * 1e3:.0f} ms"
-        if measurement is None:
-            table.add_row(mark, _words(plan, runner), predicted, "-", "-")
-            continue
-        measured, error = f"{measurement.latency_s * 1e3:.0f} ms", f"{measurement.latency_error:+.0%}"
-        table.add_row(mark, _words(plan, runner), predicted, measured, error)
+    for split in [chosen, *(split for split in tried if split.words != chosen.words)]:
+        mark = "chosen" if split is chosen else ""
+        predicted, measured = (f"{seconds * 1e3:.0f} ms" for seconds in (split.predicted, split.measured))
+        table.add_row(mark, split.words, predicted, measured, f"{split.error:+.0%}")
     return table
 
 
-def _words(plan: Plan, runner: PipelineRunner) -> str:
-    """`ue -pool0-> edge`: the nodes, and what crosses from each to the next."""
-    cuts = [", ".join(point.tensors) for point in runner.cuts]
-    words = [
-        stage.node + (f" -{cuts[stage.last_cut - 1]}->" if stage.last_cut <= len(cuts) else "")
-        for stage in plan.stages
-    ]
-    return " ".join(words)
-
-
-@dataclass
-class _Moved:
-    """Has the pipeline follow its deployments."""
-
-    pipeline: SplitPipeline | None = None
-
-    async def __call__(self, deployment: Deployment | None) -> None:
-        if self.pipeline is not None and deployment is not None:
-            self.pipeline.move(deployment.head, deployment.tail)
-
-
-async def _kill_the_edge(
-    console: Console, runner: PipelineRunner, cast: Cast, digits: Digits, moved: _Moved
-) -> float:
+async def _kill_the_edge(console: Console, pipeline: Pipeline, cast: Cast, digits: Digits) -> float:
     """Send frames, kill the edge node on the way, and see that each frame has its one result; the accuracy."""
-    watching = asyncio.create_task(runner.watch())
-    right, arrivals = await _stream(runner, cast, digits, moved)
-    watching.cancel()
-    measurement, now = await runner.measure(), runner.deployment
-    if len(arrivals) != STREAM or moved.pipeline is None or measurement is None or now is None:
-        raise DemoError("not every frame has one result, or there is no pipeline any more")
-    again, twice = moved.pipeline.repeated, moved.pipeline.duplicates
-    console.print(f"{STREAM} frames sent, all results those of the network in one piece to {SAME:g}")
-    console.print(
-        f"after {KILLED_AFTER} of them the edge node was killed (kill -9); {again} frames were sent again,"
-    )
-    pause = max(np.diff(arrivals[KILLED_AFTER - 1 :]))
-    console.print(
-        f"the longest pause was {pause:.1f} s, and {twice} results came a second time and were dropped"
-    )
-    predicted, measured = measurement.predicted_latency_s * 1e3, measurement.latency_s * 1e3
-    words = f"{_words(now.plan, runner)}, predicted {predicted:.0f} ms, measured {measured:.0f} ms"
-    console.print(f"now: {words}; {STREAM} frames, {len(arrivals)} results")
-    return right / digits.seen
-
-
-async def _stream(
-    runner: PipelineRunner, cast: Cast, digits: Digits, moved: _Moved
-) -> tuple[int, list[float]]:
-    """How many digits were recognized, and when each result came."""
-    deployment = runner.deployment
-    if deployment is None:
-        raise DemoError("there is no pipeline")
     frames = ({"image": digits.frames[number % len(digits.frames)]} for number in range(STREAM))
     arrivals: list[float] = []
     right = 0
-    ends = deployment.head, deployment.tail
-    async with SplitPipeline(*ends, window=4, emulation=cast.emulations[UE]) as moved.pipeline:
-        async for result in moved.pipeline.map(frames):
+    async with pipeline.open(window=4, emulation=cast.emulations[UE]) as stream:
+        async for result in stream.map(frames):
             right += digits.check(len(arrivals), result["scores"])
             arrivals.append(time.monotonic())
             if len(arrivals) == KILLED_AFTER:
                 cast.processes[EDGE].kill()
-    return right, arrivals
+    pause = max(np.diff(arrivals[KILLED_AFTER - 1 :]))
+    console.print(f"{STREAM} frames sent, all results those of the network in one piece to {SAME:g}")
+    console.print(f"after {KILLED_AFTER} of them the edge node was killed (kill -9):")
+    console.print(f"  {stream.repeated} frames were sent again, the longest pause was {pause:.1f} s,")
+    console.print(f"  {stream.duplicates} results came a second time and were dropped")
+    console.print(f"{STREAM} frames, {len(arrivals)} results")
+    if len(arrivals) != STREAM:
+        raise DemoError("not every frame has one result")
+    now = await _measured(pipeline, cast)
+    console.print(
+        f"now: {now.words}, predicted {now.predicted * 1e3:.0f} ms, measured {now.measured * 1e3:.0f} ms"
+    )
+    return right / digits.seen
+
+
+async def _measured(pipeline: Pipeline, cast: Cast, seconds: float = 30) -> Split:
+    """The split as it is now; the server measures it when nobody uses it any more."""
+    async with asyncio.timeout(seconds):
+        while "latency" not in pipeline.profile["aimle"]["execution"]:
+            await pipeline.changed()
+    return Split.of(pipeline, cast)

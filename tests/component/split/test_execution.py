@@ -214,6 +214,25 @@ async def test_small_changes_change_nothing(site: Site, files: Files) -> None:
         assert len(told.deployments) == 1
 
 
+async def test_measured_when_nobody_uses_it(site: Site, files: Files) -> None:
+    """What was put in another's place is measured too, but not while frames go through; who is told hears of it."""
+    whole, told = narrowing(), Told()
+    async with a_runner(site.uris, whole, AIM, files, told) as runner:
+        await runner.start()
+        await runner.deploy([Stage("edge", 0, len(runner.cuts) + 1)])
+        await runner.look()
+        async with SplitPipeline(runner.deployment.head, runner.deployment.tail) as pipeline:
+            await pipeline.infer(inputs(whole, SAMPLES))
+        await runner.look()
+        assert runner.deployment.measurement is None
+        await runner.look()
+        assert told.deployments[-1] is runner.deployment
+        assert runner.deployment.measurement.latency_s > 0
+        deployments = len(told.deployments)
+        await runner.look()
+        assert len(told.deployments) == deployments
+
+
 async def test_nobody_left(site: Site, files: Files) -> None:
     """When no node is left it is told that nothing works; when one is back, it works again."""
     told = Told()

@@ -1,11 +1,15 @@
 """Which nodes run a pipeline: those that are registered, in the order that was asked for; and whence inputs come."""
 
+import asyncio
+
 import pytest
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 from aimle_client.split.node import ProcessingNode
+from aimle_client.val import ValServer
+from aimle_server.pipelines import driver
 from tests.support import eventually
 from tests.support_split_pipelines import NODES as CONFIGURATIONS
 from tests.support_split_world import Json, World, answers
@@ -67,10 +71,12 @@ async def test_a_node_that_is_withdrawn(world: World) -> None:
     await eventually(lambda: world.told() and world.told()[-1]["aimle"]["state"] == "DEGRADED", timeout=30)
     assert await stages_at(world, node) == []
     assert world.told()[-1]["aimle"]["missing"] == [node.uri]
+    assert world.told()[-1]["aimle"]["reason"] == "its nodes cannot run it now"
 
     assert (await world.call("POST", CONFIGURATIONS, registration, "edge"))[0] == 201
     await eventually(lambda: world.told()[-1]["aimle"]["state"] == "READY", timeout=30)
     assert parts(world.told()[-1]) == [node.uri]
+    assert "reason" not in world.told()[-1]["aimle"]
     await answers(world.told()[-1])
 
 
@@ -82,3 +88,18 @@ async def stages_at(world: World, node: ProcessingNode) -> list[Json]:
     ) as answer:
         assert answer.status == 200
         return (await answer.json())["stages"]
+
+
+async def test_a_pipeline_that_takes_long_to_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request does not wait for ever: it is answered before the pipeline runs, and told when it does."""
+    monkeypatch.setattr(driver, "START_SECONDS", 0.0)
+    credentials = world.server.credentials["val-1"]
+    async with (
+        asyncio.timeout(30),
+        ValServer(world.server.url, credentials, listen=("127.0.0.1", 0)) as val,
+    ):
+        pipeline = await val.create_pipeline("net", [world.nodes["edge"].uri])
+        assert pipeline.profile["aimle"]["state"] == "DEGRADED"
+        await pipeline.until_ready()
+    assert parts(pipeline.profile) == [world.nodes["edge"].uri]
+    await answers(pipeline.profile)

@@ -98,6 +98,21 @@ def test_few_parts_are_measured(objective: Objective) -> None:
     assert found == pytest.approx(worth(plan(problem, objective), objective))
 
 
+def test_the_best_is_measured_twice() -> None:
+    """What looks best because it was measured too low is not chosen, if the plan is to be confirmed."""
+    bench = Bench([1.0, 1.0], {"a": 1.0, "b": 0.9})
+    problem = Problem([1, 1, 1], {}, {})
+    lucky: Known = {"a": {(0, 2): 2.001}, "b": {(0, 2): 1.5}}
+
+    async def measure(stage: Stage) -> None:
+        part = (stage.first_cut, stage.last_cut)
+        lucky[stage.node][part] = float(bench.times[stage.node][part])
+
+    found = asyncio.run(seek(problem, Objective.LATENCY, lucky, measure, confirm=True))
+    assert found.stages == (Stage("a", 0, 2),)
+    assert found.latency_s == pytest.approx(2.001)
+
+
 def test_a_part_that_does_not_run_says_nothing_of_others() -> None:
     """One that a node refuses, for what goes in or comes out of it, may be part of one that runs."""
     times = least_times({(0, 3): 1.0, (1, 2): None}, 4)

@@ -26,22 +26,19 @@ class PipelineParts:
         self._artifacts = artifacts
         self._api_root = api_root
 
-    async def keep(
-        self, pipeline: Pipeline, wholes: Sequence[StoredModel], owners: Sequence[str], part: Part
-    ) -> str:
+    async def keep(self, pipeline: Pipeline, models: Sequence[StoredModel], part: Part) -> str:
         """Store a part; its URL.
 
         Args:
-            wholes: the models of the stages that it has something of, in their order; the first is its base.
-            owners: of the nodes that may run it.
+            models: of all stages of the pipeline, in their order.
 
         Raises:
-            Conflict: the licences of its models exclude each other.
+            Conflict: the licences of the models that something of is in the part exclude each other.
         """
         model_id = part_id(pipeline, part.first_cut, part.last_cut)
         model = await self._models.get(model_id)
         if model is None:
-            model = await self._artifacts.add(pipeline.owner, _info(model_id, wholes, owners))
+            model = await self._artifacts.add(pipeline.owner, _info(model_id, pipeline, models, part))
         if model.bytes is None or model.bytes.sha256 != part.sha256:
             with tempfile.TemporaryDirectory(prefix="aimle-") as folder:
                 path = Path(folder, "part.onnx")
@@ -65,8 +62,10 @@ def _prefix(pipeline: Pipeline) -> str:
     return f"{pipeline.id}-{pipeline.revision}."
 
 
-def _info(model_id: str, wholes: Sequence[StoredModel], owners: Sequence[str]) -> dict[str, Any]:
-    """The MLModel of a part."""
+def _info(model_id: str, pipeline: Pipeline, models: Sequence[StoredModel], part: Part) -> dict[str, Any]:
+    """The MLModel of a part: its base is the model of the first stage that it has something of."""
+    wholes = [models[number] for number in part.stages]
+    owners = set.intersection(*(set(pipeline.stage_owners[number]) for number in part.stages))
     base = wholes[0]
     inherited = {name: base.info[name] for name in ("valServiceIds", "domain") if name in base.info}
     own = {
@@ -74,7 +73,7 @@ def _info(model_id: str, wholes: Sequence[StoredModel], owners: Sequence[str]) -
         "mlModelSrcId": base.id,
         "interopInfo": ONNX,
         "phaseInfo": {"phase": "TRAINED", "trainingInfo": {"baseModelId": base.id}},
-        "storeDiscReqs": {"accessReqs": {"accessReq": "RESTRICTED", "valServerIds": list(owners)}},
+        "storeDiscReqs": {"accessReqs": {"accessReq": "RESTRICTED", "valServerIds": sorted(owners)}},
         "usageReqs": {"usages": ["INFERENCE"]},
     }
     return inherited | _licence(wholes) | own

@@ -12,7 +12,7 @@ from aimle_server.procedures.split_pipelines import own_watch
 from aimle_server.procedures.split_stages import missing, named
 from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import CuttableModel
-from aimle_server.split.deployment import Deployment, Measurement, Part
+from aimle_server.split.deployment import Deployment, Measurement
 from aimle_server.split.execution import PipelineRunner
 from aimle_server.split.joining import StageModel, join
 from aimle_server.split.nodes import LoadedStage, NodeClient, NodeError
@@ -138,7 +138,7 @@ class Work:
         return PipelineRunner(
             await self._clients(),
             await self._joined(models),
-            lambda part: self._keep(models, part),
+            lambda part: tools.parts.keep(pipeline, models, part),
             aim,
             tell=self._tell,
             profiles=tools.profiles,
@@ -179,14 +179,6 @@ class Work:
             for node in nodes
             if node.runtime and node.address not in unfit
         }
-
-    async def _keep(self, models: Sequence[StoredModel], part: Part) -> str:
-        """Store a part for the nodes that may run it: those of all its stages."""
-        stages = [named([self.pipeline.stages[number]]) for number in part.stages]
-        nodes = await self._tools.nodes.at(set(stages[0]).intersection(*stages), self._tools.clock.now())
-        owners = sorted({node.owner for node in nodes})
-        wholes = [models[number] for number in part.stages]
-        return await self._tools.parts.keep(self.pipeline, wholes, owners, part)
 
     async def _tell(self, deployment: Deployment | None) -> None:
         await self._write(deployment, "" if deployment else "its nodes cannot run it now")

@@ -29,6 +29,12 @@ def named(stages: Iterable[Wire]) -> list[str]:
     return list(dict.fromkeys(address for endpoint in endpoints for address in addresses_of(endpoint)))
 
 
+def owners_of(stage: Wire, nodes: Iterable[Node]) -> list[str]:
+    """Who registered those of the nodes that a stage names."""
+    addresses = named([stage])
+    return sorted({node.owner for node in nodes if node.address in addresses})
+
+
 def missing(pipeline: Pipeline, nodes: Sequence[Node], usage: Wire | None = None) -> list[str]:
     """Nodes of a pipeline that are not among those that count, or do not run its models for its usage, or another."""
     usage = pipeline.usage if usage is None else usage

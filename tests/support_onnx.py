@@ -47,6 +47,15 @@ def chain() -> bytes:
     )
 
 
+def back() -> bytes:
+    """[N, 3] -> [N, 6]: what `chain` gives becomes what it takes."""
+    text = """back (float[rows,3] given) => (float[rows,6] found) {
+        a = MatMul(given, w1)
+        found = Tanh(a)
+    }"""
+    return model(text, weights(w1=(3, 6)))
+
+
 def residual() -> bytes:
     """A convolutional network [N, 1, 8, 8] -> [N, 10] with a residual connection and one around two layers."""
     return model(

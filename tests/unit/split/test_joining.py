@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime")
 from aimle_server.split.cutting import CuttableModel, spread  # noqa: E402
 from aimle_server.split.joining import StageModel, join  # noqa: E402
 from aimle_server.split.reading import InvalidOnnx  # noqa: E402
-from tests.support_onnx import Arrays, branching, chain, inputs, model, residual, run, weights  # noqa: E402
+from tests.support_onnx import Arrays, back, branching, chain, inputs, model, residual, run, weights  # noqa: E402
 
 pytestmark = pytest.mark.split
 
@@ -24,15 +24,6 @@ def classifier() -> bytes:
         odds = Softmax(start)
     }"""
     return model(text, weights(w1=(10, 10), b1=(10,)))
-
-
-def back() -> bytes:
-    """[N, 3] -> [N, 6]: what `chain` gives becomes what it takes."""
-    text = """back (float[rows,3] given) => (float[rows,6] found) {
-        a = MatMul(given, w1)
-        found = Tanh(a)
-    }"""
-    return model(text, weights(w1=(3, 6)))
 
 
 def square() -> bytes:
@@ -177,6 +168,18 @@ def vague() -> bytes:
         u = Compress<axis = 1>(x, all)
     }"""
     return model(text)
+
+
+def test_samples_that_a_model_does_not_count() -> None:
+    """Where one does not say how many samples it gives, they are as many as the next one calls its own."""
+    text = """picked (float[N,5] x) => (float[picked,5] u) {
+        all = Constant<value = bool[3] {1, 1, 1}>()
+        u = Compress<axis = 0>(x, all)
+    }"""
+    whole = joined(model(text), square())
+    assert [joint.bytes_per_sample for joint in whole.joints] == [4 * 5]
+    arrays, expected = one_after_another(model(text), square())
+    assert_same(run(whole.part(None, None), arrays), expected)
 
 
 def test_lengths_that_one_model_does_not_say() -> None:

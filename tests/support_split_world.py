@@ -98,7 +98,9 @@ async def a_world(database_settings: dict[str, str], folder: Path) -> AsyncItera
 async def _store(server: RunningServer, credentials: ClientCredentials, path: Path) -> None:
     await asyncio.to_thread(path.write_bytes, residual())
     async with ValServer(server.url, credentials) as val:
-        await val.store_model("net", services=["any"], info={"interopInfo": "ONNX"})
+        await val.store_model(
+            "net", services=["any"], access="PUBLICLY_AVAILABLE", info={"interopInfo": "ONNX"}
+        )
         await val.upload_model("net", path)
 
 

@@ -9,14 +9,14 @@ await pipeline.delete()
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
-from aimle_client.answers import read
-from aimle_client.errors import AimleClientError, NotFound
+from aimle_client.answers import created_id, read
+from aimle_client.errors import AimleClientError, Conflict, NotFound
 from aimle_client.events import PipelineEvent
-from aimle_client.http import ClientCredentials, Connection
+from aimle_client.http import Answer, ClientCredentials, Connection
 from aimle_client.listener import Mailbox
 from aimle_client.split.pipeline import SplitPipeline
 from aimle_client.val.calls import ListeningCalls
@@ -25,12 +25,14 @@ from schemas.split_pipeline import SplitOpPipelineCreateResp, SplitOpPipelineDis
 
 _REQUESTS = "/aimles-sopl/v1/request"
 _DISCOVERY = "/aimles-sopl/v1/discovery"
+_EVENTS = "/aimles-splitopevent/v1/subscriptions"
+_PIPELINES = "/aimle-split-join/v1/pipelines"
 _ANYWHERE = "urn:aimle:any"
 """For addresses that a filter has to contain and that are only preferences."""
 
 
 class Pipeline:
-    """A pipeline of this VAL server; `create_pipeline` and `find_pipeline` make it.
+    """A pipeline that this VAL server uses; `create_pipeline`, `find_pipeline` and `join_pipeline` make it.
 
     Attributes:
         id: its splitOpPipelineId.
@@ -43,12 +45,14 @@ class Pipeline:
         connection: Connection,
         mailbox: Mailbox[PipelineEvent],
         close: Callable[[Mailbox[PipelineEvent]], None],
+        subscription: str | None = None,
     ) -> None:
         self.id = str(profile["splitOpPipelineId"])
         self.profile = profile
         self._connection = connection
         self._mailbox = mailbox
         self._close = close
+        self._subscription = subscription
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}>"
@@ -88,8 +92,21 @@ class Pipeline:
         self.profile = (await self._mailbox.get()).profile
 
     async def delete(self) -> None:
-        """Delete it; NotFound if that was done before."""
+        """Delete it; NotFound if that was done before, or if it is another one's."""
         await self._connection.request("DELETE", f"{_REQUESTS}/{quote(self.id, safe='')}")
+        await self._forget()
+
+    async def leave(self) -> None:
+        """Use it no more; it goes on for its owner and for others that have joined it."""
+        with suppress(NotFound, Conflict):  # it is gone, or was for its owner alone
+            await self._connection.request("DELETE", f"{_PIPELINES}/{quote(self.id, safe='')}/client")
+        await self._forget()
+
+    async def _forget(self) -> None:
+        """Be told no more."""
+        if self._subscription is not None:
+            with suppress(NotFound):
+                await self._connection.request("DELETE", f"{_EVENTS}/{self._subscription}")
         self._close(self._mailbox)
 
     async def _follow(self, stream: SplitPipeline) -> None:
@@ -146,15 +163,13 @@ class PipelineOperations(ListeningCalls):
         wanted = given(stageInfo=[_stage(model_id, nodes)], usageInfo=usage, aimle=extension or None)
         body = {"requestorId": self._name, "splitOpRequirements": wanted}
         mailbox, answer = await self._asked(_REQUESTS, body)
-        profile = read(SplitOpPipelineCreateResp(), answer)["splitOpProfile"]
+        profile = read(SplitOpPipelineCreateResp(), answer.body)["splitOpProfile"]
         return Pipeline(profile, self._connection, mailbox, self._listening.close)
 
     async def find_pipeline(
         self, model_id: str, *, min_nodes: int = 1, usage: Wire | None = None
     ) -> Pipeline:
-        """A pipeline for a model, which is made if there is none (8.14.2.2).
-
-        Only one that was made now tells this VAL server when it moves.
+        """A pipeline for a model, which is made if there is none (8.14.2.2); joined if it is for several.
 
         Args:
             model_id: the mlModelId.
@@ -163,28 +178,54 @@ class PipelineOperations(ListeningCalls):
 
         Raises:
             NotFound: there is none, and none can be made of the nodes that there are.
+            Conflict: it has no room for one more.
             RuntimeError: as for `create_pipeline`.
         """
         filters = given(stageInfo=[_stage(model_id, [_ANYWHERE])], minNodes=str(min_nodes), usageInfo=usage)
         mailbox, answer = await self._asked(_DISCOVERY, {"discFilters": filters})
-        profiles = read(SplitOpPipelineDiscResp(), answer).get("splitOpProfiles", ())
+        profiles = read(SplitOpPipelineDiscResp(), answer.body).get("splitOpProfiles", ())
+        if profiles and not profiles[0]["aimle"].get("multiClient"):
+            return await self._followed(profiles[0], mailbox)
+        self._listening.close(mailbox)
         if not profiles:
-            self._listening.close(mailbox)
             raise NotFound(404, detail="no pipeline can be made of the nodes that there are")
-        return Pipeline(profiles[0], self._connection, mailbox, self._listening.close)
+        return await self.join_pipeline(profiles[0]["splitOpPipelineId"])
+
+    async def join_pipeline(self, pipeline_id: str) -> Pipeline:
+        """Use a pipeline of another VAL server, which is for several (8.14.2.8).
+
+        Raises:
+            NotFound: there is none, or not for this VAL server.
+            Conflict: it is for one only, or has no room for one more.
+            RuntimeError: as for `create_pipeline`.
+        """
+        mailbox, path = self._listening.open_pipeline(), f"{_PIPELINES}/{quote(pipeline_id, safe='')}/client"
+        answer = await self._connection.request("PUT", path, body={"requestorId": self._name})
+        return await self._followed(read(SplitOpPipelineCreateResp(), answer.body)["splitOpProfile"], mailbox)
+
+    async def _followed(self, profile: Wire, mailbox: Mailbox[PipelineEvent]) -> Pipeline:
+        """A pipeline that is subscribed to, from how it stands now."""
+        wanted = {
+            "splitOpPipelineId": profile["splitOpPipelineId"],
+            "splitOpEventId": "SPLIT_OP_PIPELINE_INFO",
+            "notifUri": mailbox.url,
+            "reportReq": {"immRep": True},
+        }
+        answer = await self._connection.request("POST", _EVENTS, body=wanted)
+        return Pipeline(profile, self._connection, mailbox, self._listening.close, created_id(answer))
 
     @property
     def _name(self) -> str:
         return self._credentials.client_id if self._credentials else "val-server"
 
-    async def _asked(self, path: str, body: dict[str, Any]) -> tuple[Mailbox[PipelineEvent], Any]:
+    async def _asked(self, path: str, body: dict[str, Any]) -> tuple[Mailbox[PipelineEvent], Answer]:
         mailbox = self._listening.open_pipeline()
         try:
             answer = await self._connection.request("POST", path, body={**body, "notifUri": mailbox.url})
         except AimleClientError:
             self._listening.close(mailbox)
             raise
-        return mailbox, answer.body
+        return mailbox, answer
 
 
 def _stage(model_id: str, nodes: Sequence[str]) -> dict[str, Any]:

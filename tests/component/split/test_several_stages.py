@@ -233,6 +233,22 @@ async def test_a_node_that_would_be_needed_twice(site: World) -> None:
     assert (status, problem["cause"]) == (409, "SPLIT_OP_NOT_POSSIBLE")
 
 
+async def test_licences_that_exclude_each_other(site: World, tmp_path: Path) -> None:
+    """A part of two models is for vendors that may have both; where there is none, there is no such part."""
+    path, credentials = tmp_path / "licensed.onnx", site.server.credentials
+    await asyncio.to_thread(path.write_bytes, square())
+    async with ValServer(site.server.url, credentials["val-1"]) as val:
+        for name in ("of-one", "of-two"):
+            await val.store_model(name, services=["any"], info={"interopInfo": "ONNX", "vendors": [name]})
+            await val.upload_model(name, path)
+    node = ProcessingNode(site.server.url, models=["of-one", "of-two"], credentials=credentials["edge"])
+    site.nodes["licensed"] = await site.stack.enter_async_context(node)
+    stages = ("of-one", ["licensed"]), ("of-two", ["licensed"])
+    status, problem, _ = await site.call("POST", PIPELINES, request(site, *stages))
+    assert (status, problem["cause"]) == (409, "SPLIT_OP_NOT_POSSIBLE")
+    assert "no vendor may have all of these models: of-one, of-two" in problem["detail"]
+
+
 async def test_from_one_stage_to_two_and_back(site: World) -> None:
     """A merge patch and a PUT make other stages of it; parts of what it was are gone, whatever model they were of."""
     profile, location = await create(site, ("square", ["both"]))

@@ -154,7 +154,8 @@ class PipelineRunner:
         forced = self._broken(looks)
         changed = self._speed_changed(looks) or came_back
         if review and not forced:
-            changed = await self._survey.review(self.fleet.present) or changed
+            busy = {one.stage.node for one, _ in self._at_work(looks)}
+            changed = await self._survey.review(self.fleet.present, busy) or changed
         if not forced and not changed:
             await self._measure_if_idle(looks)
             return

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -157,10 +157,15 @@ class Survey:
         """As of Profiles."""
         self._profiles.forget(node)
 
-    async def review(self, nodes: Mapping[str, NodeClient]) -> bool:
-        """Measure links, and one part on each node, again; whether something has changed by more than the margin."""
+    async def review(self, nodes: Mapping[str, NodeClient], busy: Collection[str]) -> bool:
+        """Measure links, and nodes that do nothing, again; whether something has changed by more than the margin.
+
+        Args:
+            busy: names of nodes that run a part, which measuring would hold up.
+        """
         before, self._links = self._links, {}
-        speeds = [await self._speed_changed(name, nodes[name]) for name in self._workers(nodes)]
+        idle = [name for name in self._workers(nodes) if name not in busy]
+        speeds = [await self._speed_changed(name, nodes[name]) for name in idle]
         await self._measure_links(nodes)
         changed = [
             differs(link.seconds(size), before[pair].seconds(size), self._aim.margin)

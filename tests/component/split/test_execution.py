@@ -15,8 +15,9 @@ from aimle_client.split.emulation import Emulation, LinkShape
 from aimle_client.split.node import ProcessingNode
 from aimle_client.split.pipeline import SplitPipeline
 from aimle_server.split.aim import Aim
-from aimle_server.split.cutting import cut, cut_points
+from aimle_server.split.cutting import CuttableModel, cut, cut_points
 from aimle_server.split.planner import NoPlan, Objective, Stage
+from aimle_server.split.survey import Profiles
 from tests.support import ManualClock, eventually
 from tests.support_onnx import inputs, model, run, weights
 from tests.support_split import Files, Told, a_node, a_runner, all_of, serving_files
@@ -214,8 +215,29 @@ async def test_small_changes_change_nothing(site: Site, files: Files) -> None:
         assert len(told.deployments) == 1
 
 
+async def test_a_review_leaves_nodes_at_work_alone(site: Site, files: Files) -> None:
+    """A node that does nothing is measured again now and then; one that runs a part is not held up by that."""
+    site.link(1000 * MEGA)
+    site.ue.slowdown = 30.0
+    whole, profiles = narrowing(), Profiles()
+    async with a_runner(site.uris, whole, AIM, files, Told(), profiles=profiles) as runner:
+        assert [stage.node for stage in (await runner.start()).plan.stages] == ["edge"]
+
+        def measured(name: str) -> dict:
+            return dict(profiles.of(runner.fleet.nodes[name], CuttableModel(whole), SAMPLES))
+
+        before = {name: measured(name) for name in ("ue", "edge")}
+        site.ue.slowdown = 60.0
+        site.edge.slowdown = 2.0
+        await runner.look(review=True)
+        assert measured("ue") != before["ue"]
+        assert before["edge"].items() <= measured("edge").items()
+
+
 async def test_measured_when_nobody_uses_it(site: Site, files: Files) -> None:
     """What was put in another's place is measured too, but not while frames go through; who is told hears of it."""
+    site.link(1000 * MEGA)
+    site.ue.slowdown = 100.0
     whole, told = narrowing(), Told()
     async with a_runner(site.uris, whole, AIM, files, told) as runner:
         await runner.start()

@@ -39,9 +39,6 @@ _INDEXED = (
 
 _ALL_MODELS = "ml-models"
 
-_LAST = chr(0x10FFFF)
-"""No character comes after it."""
-
 INDEXES = {
     "models": [
         IndexModel([("_storage", ASCENDING)]),
@@ -49,6 +46,7 @@ INDEXES = {
         IndexModel([("_changed", ASCENDING)]),
         IndexModel([("mlModelProfId", ASCENDING)], unique=True),
         IndexModel([("mlModelInfo.valServiceIds", ASCENDING)]),
+        IndexModel([("mlModelInfo.mlModelSrcId", ASCENDING)]),
         IndexModel([("_readers", ASCENDING)]),
         *(IndexModel([("_readers", ASCENDING), (path, ASCENDING)]) for path in _INDEXED),
     ]
@@ -77,9 +75,9 @@ class Models:
         document = await self._models.find_one({"_id": model_id})
         return model_of(document) if document and alive(document, self._clock.now()) else None
 
-    async def beginning(self, prefix: str) -> list[StoredModel]:
-        """The models whose mlModelIds begin like this, expired ones too."""
-        query = {"_id": {"$gte": prefix, "$lt": f"{prefix}{_LAST}"}}
+    async def of_source(self, source: str) -> list[StoredModel]:
+        """The models of this mlModelSrcId, expired ones too."""
+        query = {"mlModelInfo.mlModelSrcId": source}
         return [model_of(document) async for document in self._models.find(query)]
 
     async def accessible(self, caller: Caller, model_id: str) -> StoredModel:

@@ -48,7 +48,7 @@ class PipelineParts:
 
     async def remove(self, pipeline: Pipeline, *, former: bool = False) -> None:
         """Delete the parts; `former`: only those of what the pipeline was before it was changed."""
-        for model in await self._models.beginning(f"{pipeline.id}-"):
+        for model in await self._models.of_source(pipeline.id):
             if not (former and model.id.startswith(_prefix(pipeline))):
                 await self._models.remove(model)
 
@@ -63,14 +63,14 @@ def _prefix(pipeline: Pipeline) -> str:
 
 
 def _info(model_id: str, pipeline: Pipeline, models: Sequence[StoredModel], part: Part) -> dict[str, Any]:
-    """The MLModel of a part: its base is the model of the first stage that it has something of."""
+    """The MLModel of a part: its source is the pipeline, its base the model of its first stage."""
     wholes = [models[number] for number in part.stages]
     owners = set.intersection(*(set(pipeline.stage_owners[number]) for number in part.stages))
     base = wholes[0]
     inherited = {name: base.info[name] for name in ("valServiceIds", "domain") if name in base.info}
     own = {
         "mlModelId": model_id,
-        "mlModelSrcId": base.id,
+        "mlModelSrcId": pipeline.id,
         "interopInfo": ONNX,
         "phaseInfo": {"phase": "TRAINED", "trainingInfo": {"baseModelId": base.id}},
         "storeDiscReqs": {"accessReqs": {"accessReq": "RESTRICTED", "valServerIds": sorted(owners)}},

@@ -197,21 +197,22 @@ async def test_another_node_of_the_stage_takes_over(site: World) -> None:
     """When a node dies another one of its stage has its parts, and who is of the other stage keeps to that."""
     profile, _ = await create(site, ("net", ["ue", "edge"]), ("judge", ["cloud-2", "edge-2"]))
     for names in (["ue", "edge"], ["cloud-2", "edge-2"]):
-        [used] = set(parts(site, profile)).intersection(names)
-        other = next(name for name in names if name != used)
-        await site.nodes[used].__aexit__(None, None, None)
-        await eventually(lambda name=other: name in parts_told(site), timeout=30)
-        profile = site.told()[-1]
-        assert used not in parts(site, profile)
+        dying = next(name for name in parts(site, profile) if name in names)
+        [other] = {*names} - {dying}
+        await site.nodes[dying].__aexit__(None, None, None)
+        await eventually(
+            lambda gone=dying, was=profile: gone not in parts(site, latest(site, was)), timeout=30
+        )
+        profile = latest(site, profile)
+        assert other in parts(site, profile)
         await assert_gives(profile, "net", "judge")
     await site.nodes[other].__aexit__(None, None, None)
     await eventually(lambda: site.told()[-1]["aimle"]["state"] == "DEGRADED", timeout=30)
 
 
-def parts_told(world: World) -> list[str]:
-    """Who runs the parts as it was last told."""
-    told = world.told()
-    return parts(world, told[-1]) if told and "parts" in told[-1]["aimle"]["execution"] else []
+def latest(world: World, before: Json) -> Json:
+    """The profile of what works, as it was told last, or as it was before anything was told."""
+    return next((told for told in reversed(world.told()) if "parts" in told["aimle"]["execution"]), before)
 
 
 async def test_misfits(site: World) -> None:

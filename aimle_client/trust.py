@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import aiohttp
-
+from aimle_client.http import Connection
 from sbi.auth import Authenticator, OpenAccess
 from sbi.clock import Clock
 from sbi.keys import UrlKeys
@@ -25,11 +24,9 @@ class Trust:
     jwks_url: str = ""
 
 
-def authenticator(
-    trust: Trust | None, server: str, session: aiohttp.ClientSession, clock: Clock
-) -> Authenticator:
-    """Checks the tokens of callers; `server` is the apiRoot of the AIMLE server. Without trust it takes everybody."""
+def authenticator(trust: Trust | None, connection: Connection, clock: Clock) -> Authenticator:
+    """Checks the tokens of callers; the connection is that to the AIMLE server. Without trust it takes everybody."""
     if trust is None:
         return OpenAccess()
-    keys = UrlKeys(session, trust.jwks_url or f"{server}/oauth2/jwks", clock)
+    keys = UrlKeys(connection.session, trust.jwks_url or f"{connection.server}/oauth2/jwks", clock)
     return TokenAuthenticator(keys, trust.issuer, trust.audience, clock)

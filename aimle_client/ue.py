@@ -31,14 +31,15 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from aimle_client.addresses import api_root, trusting, web_address
+from aimle_client.access import Access
+from aimle_client.addresses import api_root
 from aimle_client.apis import APIS
 from aimle_client.apis.hfl_training import SUBSCRIPTIONS
 from aimle_client.apis.participation import PARTICIPATION
 from aimle_client.apis.service_operations import SERVICE_OPERATIONS
 from aimle_client.apis.task_transfer import STATE_SPOOL, TAKEOVERS
 from aimle_client.channel import Channel
-from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
+from aimle_client.http import ClientCredentials, Connection, RetryPolicy
 from aimle_client.policy import DefaultPolicy, Participation, Policy
 from aimle_client.runtime.giving import Giving, Transferred
 from aimle_client.runtime.keeping import Keeping
@@ -49,7 +50,6 @@ from aimle_client.runtime.report import Outcome, RoundReport
 from aimle_client.runtime.rounds import Rounds
 from aimle_client.runtime.subscriptions import Subscriptions
 from aimle_client.runtime.takeover import Takeovers
-from aimle_client.tokens import TokenProvider
 from aimle_client.trainers.base import Trainer
 from aimle_client.transfer import MAX_BYTES
 from aimle_client.trust import Trust, authenticator
@@ -169,21 +169,19 @@ class AimleClient:
             raise ValueError("datasets: a client without any takes part in nothing")
         self.client_id = client_id
         self.policy = policy or DefaultPolicy(frozenset(datasets), frozenset(services))
-        self._server = api_root("server", server)
         self._services = dict(services) if isinstance(services, Mapping) else list(services)
         self._datasets = {name: _offer(name, offered) for name, offered in datasets.items()}
-        self._credentials = credentials
         self._listen = listen
         self._uri = public_url and api_root("public_url", public_url)
         self._websocket = websocket
         self._profile = profile
         self._trust = None if insecure_no_auth else trust or Trust()
-        self._token_url = web_address("token_url", token_url or f"{self._server}/oauth2/token")
         self._tls = tls
-        self._trusted = trusting(ca_file)
-        self._retry = retry
         self._deposit_every = deposit_every
         self._clock = clock or Clock()
+        self._access = Access(
+            server, credentials, token_url=token_url, ca_file=ca_file, retry=retry, clock=self._clock
+        )
         self._participation = Participation(self.policy)
         self._operations = ServiceOperations()
         self._round_listeners: list[Callable[[RoundReport], None]] = []
@@ -249,7 +247,7 @@ class AimleClient:
     async def __aenter__(self) -> Self:
         self._kept: list[asyncio.Task[None]] = []
         async with AsyncExitStack() as stack:
-            connection = await self._connect(stack)
+            connection = await stack.enter_async_context(self._access.open())
             await self._serve(stack, connection)
             await self._register(stack, connection)
             self._stack = stack.pop_all()
@@ -257,13 +255,6 @@ class AimleClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
-
-    async def _connect(self, stack: AsyncExitStack) -> Connection:
-        session = await stack.enter_async_context(open_session(self._trusted))
-        tokens = None
-        if self._credentials is not None:
-            tokens = TokenProvider(session, self._token_url, self._credentials, self._clock)
-        return Connection(self._server, session, tokens=tokens, retry=self._retry, clock=self._clock)
 
     async def _serve(self, stack: AsyncExitStack, connection: Connection) -> None:
         """Open the aimlec-* APIs; on the way out rounds end before the port closes."""
@@ -311,7 +302,7 @@ class AimleClient:
     def _authenticator(self, connection: Connection) -> Authenticator:
         if self._trust is None:
             _log.warning("the APIs of this client are open to everybody: insecure_no_auth")
-        return authenticator(self._trust, self._server, connection.session, self._clock)
+        return authenticator(self._trust, connection, self._clock)
 
     async def _register(self, stack: AsyncExitStack, connection: Connection) -> None:
         document = registration_document(

@@ -8,6 +8,7 @@
     notifications  fan-out to 5,000 subscribers, against a bare client
     startup        from a training's request to its first round
     reduction      bytes and accuracy of reduced updates, on the demonstration's digits
+    pipelines      planning a split, and frames through a node, against a bare WebSocket
 
 `measure` alternates the two sides of a comparison, `report` writes what came out. `server`, `client`, `bare` and
 `load` are the processes and requests of the measurements; `peers/` runs inside the peers' own environments.

@@ -11,7 +11,17 @@ import uvloop
 from benchmarks import report
 from benchmarks.measure import Row, Scale
 
-NAMES = ("aggregation", "intake", "requests", "discovery", "notifications", "startup", "reduction", "rounds")
+NAMES = (
+    "aggregation",
+    "intake",
+    "requests",
+    "discovery",
+    "notifications",
+    "startup",
+    "reduction",
+    "pipelines",
+    "rounds",
+)
 
 
 def main() -> int:

@@ -23,14 +23,14 @@ from typing import Self
 
 from aiohttp import web
 
-from aimle_client.addresses import api_root, trusting
+from aimle_client.access import Access
+from aimle_client.addresses import api_root
 from aimle_client.apis.split_node import API, RUNTIME
-from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
+from aimle_client.http import ClientCredentials, Connection, RetryPolicy
 from aimle_client.split.emulation import REAL, Emulation
 from aimle_client.split.registration import NodeRegistration
 from aimle_client.split.runtime import NodeRuntime
 from aimle_client.split.tasks import end
-from aimle_client.tokens import TokenProvider
 from aimle_client.transfer import fetch_with_token
 from aimle_client.trust import Trust, authenticator
 from sbi.auth import Authenticator
@@ -55,9 +55,8 @@ class ProcessingNode:
         emulation: how slow it acts, for demonstrations on one machine.
         trust: whose tokens open its API.
         insecure_no_auth: open it to everybody; for trials on one machine.
+        token_url, ca_file, retry: as of AimleClient.
         tls: for its own API; None: plain HTTP.
-        ca_file: as of AimleClient.
-        retry: patience with the server.
 
     Raises:
         ValueError: an address does not begin with http:// or https:// and a host; `ca_file` cannot be read.
@@ -75,22 +74,22 @@ class ProcessingNode:
         emulation: Emulation = REAL,
         trust: Trust | None = None,
         insecure_no_auth: bool = False,
+        token_url: str = "",
         tls: ssl.SSLContext | None = None,
         ca_file: Path | None = None,
         retry: RetryPolicy | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.uri = public_url and api_root("public_url", public_url)
-        self._server = api_root("server", server)
         self._models = list(models)
-        self._credentials = credentials
         self._listen = listen
         self._threads, self._emulation = threads, emulation
         self._trust = None if insecure_no_auth else trust or Trust()
         self._tls = tls
-        self._trusted = trusting(ca_file)
-        self._retry = retry
         self._clock = clock or Clock()
+        self._access = Access(
+            server, credentials, token_url=token_url, ca_file=ca_file, retry=retry, clock=self._clock
+        )
 
     async def run_forever(self) -> None:
         """Return when the node is left; RequestRefused when the server does not want it any more."""
@@ -100,7 +99,7 @@ class ProcessingNode:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            connection = await self._connect(stack)
+            connection = await stack.enter_async_context(self._access.open())
             await self._serve(stack, connection)
             await self._register(stack, connection)
             self._stack = stack.pop_all()
@@ -108,14 +107,6 @@ class ProcessingNode:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
-
-    async def _connect(self, stack: AsyncExitStack) -> Connection:
-        session = await stack.enter_async_context(open_session(self._trusted))
-        tokens = None
-        if self._credentials is not None:
-            url = f"{self._server}/oauth2/token"
-            tokens = TokenProvider(session, url, self._credentials, self._clock)
-        return Connection(self._server, session, tokens=tokens, retry=self._retry, clock=self._clock)
 
     async def _serve(self, stack: AsyncExitStack, connection: Connection) -> None:
         runtime = NodeRuntime(
@@ -143,7 +134,7 @@ class ProcessingNode:
     def _authenticator(self, connection: Connection) -> Authenticator:
         if self._trust is None:
             _log.warning("the API of this node is open to everybody: insecure_no_auth")
-        return authenticator(self._trust, self._server, connection.session, self._clock)
+        return authenticator(self._trust, connection, self._clock)
 
     async def _register(self, stack: AsyncExitStack, connection: Connection) -> None:
         registration = NodeRegistration(connection, self.uri, self._models, self._clock)

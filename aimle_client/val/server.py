@@ -5,11 +5,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from aimle_client.addresses import api_root, trusting, web_address
+from aimle_client.access import Access
 from aimle_client.channel import Channel
-from aimle_client.http import ClientCredentials, Connection, RetryPolicy, open_session
+from aimle_client.http import ClientCredentials, RetryPolicy
 from aimle_client.listener import NotificationListener
-from aimle_client.tokens import TokenProvider
 from aimle_client.val.fl_members import FLMemberOperations
 from aimle_client.val.model_files import ModelFiles
 from aimle_client.val.models import ModelOperations
@@ -72,26 +71,20 @@ class ValServer(
             raise ValueError("websocket: listen, callback_url and tls are for a VAL server that is called")
         if websocket:
             listen = ("127.0.0.1", 0)
-        self._server = api_root("server", server)
         self._credentials = credentials
-        self._token_url = web_address("token_url", token_url or f"{self._server}/oauth2/token")
-        self._trusted = trusting(ca_file)
         self._websocket = websocket
         self._listener = None if listen is None else NotificationListener(listen, callback_url, tls=tls)
         self._retry = retry
         self._clock = clock or Clock()
+        self._access = Access(
+            server, credentials, token_url=token_url, ca_file=ca_file, retry=retry, clock=self._clock
+        )
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(open_session(self._trusted))
             if self._listener is not None:
                 await stack.enter_async_context(self._listener)
-            tokens = None
-            if self._credentials is not None:
-                tokens = TokenProvider(session, self._token_url, self._credentials, self._clock)
-            self._open = Connection(
-                self._server, session, tokens=tokens, retry=self._retry, clock=self._clock
-            )
+            self._open = await stack.enter_async_context(self._access.open())
             if self._websocket and self._listener is not None:
                 await self._listen_behind(Channel(self._open), self._listener, stack)
             self._files = ModelFiles(self._open, self._retry, self._clock)

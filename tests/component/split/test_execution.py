@@ -215,6 +215,29 @@ async def test_small_changes_change_nothing(site: Site, files: Files) -> None:
         assert len(told.deployments) == 1
 
 
+async def test_a_little_of_the_whole_is_let_be(site: Site, files: Files) -> None:
+    """A stage of a few percent of the latency may be three times slower; its node is not held up to be measured."""
+    site.ue.slowdown = 40.0
+    whole, profiles = narrowing(), Profiles()
+    aim = Aim(batch=SAMPLES, workers=["ue", "edge"], in_order=True)
+    async with a_runner(site.uris, whole, aim, files, Told(), profiles=profiles) as runner:
+        await runner.start()
+        await runner.deploy([Stage("ue", 0, 1), Stage("edge", 1, len(runner.cuts) + 1)])
+        async with SplitPipeline(runner.deployment.head, runner.deployment.tail) as pipeline:
+            await all_of(pipeline, [inputs(whole, SAMPLES)] * 4)
+            await runner.look()
+            known = profiles.of(runner.fleet.nodes["edge"], CuttableModel(whole), SAMPLES)
+            site.edge.slowdown = 3.0
+            await all_of(pipeline, [inputs(whole, SAMPLES)] * 8)
+            await runner.look()
+            assert profiles.of(runner.fleet.nodes["edge"], CuttableModel(whole), SAMPLES) is known
+            site.ue.slowdown = 100.0
+            known = profiles.of(runner.fleet.nodes["ue"], CuttableModel(whole), SAMPLES)
+            await all_of(pipeline, [inputs(whole, SAMPLES)] * 14)
+            await runner.look()
+            assert profiles.of(runner.fleet.nodes["ue"], CuttableModel(whole), SAMPLES) is not known
+
+
 async def test_a_review_leaves_nodes_at_work_alone(site: Site, files: Files) -> None:
     """A node that does nothing is measured again now and then; one that runs a part is not held up by that."""
     site.link(1000 * MEGA)

@@ -104,10 +104,12 @@ async def appending(
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_size < keep:
+        size = os.fstat(descriptor).st_size
+        if size < keep:
             raise BlockingIOError("another process has begun it anew")
         hashing = Hashing(algorithms)
-        await undisturbed(_cut, descriptor, keep, hashing)
+        if size:
+            await undisturbed(_cut, descriptor, keep, hashing)
         file = HashedFile(descriptor, keep, hashing)
         try:
             yield file

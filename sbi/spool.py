@@ -109,7 +109,8 @@ class Spool:
         """
         most = self._max_bytes if limit is None else min(limit, self._max_bytes)
         announced = announced_upload(request, most, coding)
-        await asyncio.to_thread(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
+        if not self._directory.exists():
+            await asyncio.to_thread(self._directory.mkdir, mode=0o700, parents=True, exist_ok=True)
         async with self._turn(key, request):
             offset = self.offset(key)
             if announced.start not in (None, offset):
@@ -141,7 +142,8 @@ class Spool:
         turn = self._turns.get(key)
         if turn and turn.newest is not None:
             turn.newest.abort()
-        await undisturbed(self._part(key).unlink, missing_ok=True)
+        if self._part(key).exists():
+            await undisturbed(self._part(key).unlink, missing_ok=True)
 
     async def sweep(self, max_age: float) -> int:
         """Remove what nobody has written to for `max_age` seconds; how many files those were."""

@@ -83,7 +83,7 @@ class Reporter(Generic[Result]):
 
     def follow(self, rule: ReportingRule) -> None:
         """From now on; the same rule as before goes on, but for its lifetime, which begins anew."""
-        self._end = _replaced(self._end, self._expire(rule.lifetime))
+        self._end = _replaced(self._end, None if rule.lifetime is None else self._expire(rule.lifetime))
         if self._periods is None or rule != self._rule:
             self._rule, self._reports = rule, 0
             self._periods = _replaced(self._periods, self._each_period(rule.period))
@@ -118,17 +118,18 @@ class Reporter(Generic[Result]):
             await self._tell()
         await self._tell()
 
-    async def _expire(self, lifetime: int | None) -> None:
-        if lifetime is not None:
-            await self._clock.sleep(lifetime)
-            self._ended()
+    async def _expire(self, lifetime: int) -> None:
+        await self._clock.sleep(lifetime)
+        self._ended()
 
 
-def _replaced(task: asyncio.Task[None] | None, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """This work from now on, and no more of that task's."""
+def _replaced(
+    task: asyncio.Task[None] | None, work: Coroutine[Any, Any, None] | None
+) -> asyncio.Task[None] | None:
+    """This work, if any, from now on, and no more of that task's."""
     if task is not None:
         task.cancel()
-    return asyncio.create_task(work)
+    return None if work is None else asyncio.create_task(work)
 
 
 def _wrong(wire: Wire) -> Iterator[tuple[str, str]]:

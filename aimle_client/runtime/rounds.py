@@ -81,7 +81,7 @@ class Rounds:
         """`learn` in the thread of this client, when those before it are done."""
         obsolete = threading.Event()
         self.tasks.append(task)
-        watching = asyncio.create_task(self.watch(task))
+        watching = asyncio.create_task(self.watch(task)) if is_resumable(trainer) else None
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._thread, learn, trainer, model, samples, obsolete.is_set, task.reins, state
@@ -91,7 +91,8 @@ class Rounds:
             task.reins.leave()
             raise
         finally:
-            watching.cancel()
+            if watching is not None:
+                watching.cancel()
             self.tasks.remove(task)
             task.reins.close()
 

@@ -75,16 +75,15 @@ def by_the_driver(handler: Handler) -> Handler:
 @by_the_driver
 async def get_model(call: Call) -> web.StreamResponse:
     """The model that the participant's round begins with, read from its file."""
-    number = _round(call)
-    path = await call[SERVICES].reports.model(call.path("key"), number)
-    seat = call[SERVICES].reports.seat(call.path("key"), number)
+    number, reports = _round(call), call[SERVICES].reports
+    seat = reports.seat(call.path("key"), number)
     own = call.request.path.partition("/rounds/")[0].removesuffix("/model")
     update = f"{own}/rounds/{number}/update" if number else f"{own}/update"
     state = f"{own}/rounds/{seat.training.round}/state"
     links = [f'<{update}>; rel="aggregation"', f'<{state}>; rel="intermediate-state"']
     if is_stored(seat):
         links.append(f'<{state}>; rel="resume"')
-    return await send_file(call.request, path, {hdrs.LINK: ", ".join(links)})
+    return await send_file(call.request, await reports.model(seat), {hdrs.LINK: ", ".join(links)})
 
 
 @by_the_driver

@@ -72,9 +72,9 @@ class Reports:
             raise Conflict("this round is not running for this participant", cause="ROUND_IS_OVER")
         return seat
 
-    async def model(self, key: str, round_number: int | None = None) -> Path:
+    async def model(self, seat: Seat) -> Path:
         """The file of the running round's model."""
-        training = self.seat(key, round_number).training
+        training = seat.training
         return await self._files.fetch(training, training.round)
 
     async def update(self, key: str, round_number: int, uploaded: Path, *, packed: bool = False) -> None:
@@ -94,13 +94,13 @@ class Reports:
             except (InvalidRequest, PayloadTooLarge) as error:
                 await self.offended(seat, error.detail)
                 raise
-        finally:
+        except BaseException:
             await asyncio.to_thread(uploaded.unlink, missing_ok=True)
+            raise
 
     async def most_bytes(self, seat: Seat) -> int:
         """The most that an update can have: the model's tensors, and a header that is read at all."""
-        model = await self._files.fetch(seat.training, seat.training.round)
-        return model.stat().st_size + MAX_HEADER
+        return (await self.model(seat)).stat().st_size + MAX_HEADER
 
     async def offended(self, seat: Seat, reason: str) -> None:
         """Note an update that was refused: in the training, in the client's record and in the log."""

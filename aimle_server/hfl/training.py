@@ -5,7 +5,7 @@ document in the database is `to_document`, so that any server can go on from the
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -58,7 +58,8 @@ class Participant:
         misses: rounds in a row that it did not report.
         reason: why it did not report the running round, in words.
         offences: updates of this training that had to be refused.
-        seat: the key of the first owner of its task in the running round, by which the intermediate state is stored.
+        seat: the key of the first owner of its task in the running round, by which the intermediate state is stored;
+            empty: its own.
         deposited: iterations behind the intermediate state that is stored; None: there is none.
         moves: how often the task changed hands in the running round.
         leaving: why another owner is being looked for; empty: none is.
@@ -90,7 +91,8 @@ class Participant:
 
     def asked(self, *, again: bool = False) -> Self:
         """The same participant as a round starts, or is asked `again` after its attempt before came to nothing."""
-        asked = replace(
+        task: dict[str, Any] = {} if again else {"seat": "", "deposited": None, "moves": 0}
+        return replace(
             self,
             state=ParticipantState.TRAINING,
             samples=0,
@@ -99,8 +101,8 @@ class Participant:
             reason="",
             leaving="",
             broken=False,
+            **task,
         )
-        return asked if again else replace(asked, seat=self.key, deposited=None, moves=0)
 
     def missed(self, state: ParticipantState, reason: str) -> Self:
         """The same participant after it failed to report, in this way."""
@@ -277,11 +279,23 @@ class Training:
         return replace(self, participants={**self.participants, participant.client_id: participant})
 
     def to_document(self) -> dict[str, Any]:
-        """As stored: plain data, `_id` is the training's identifier."""
-        document = asdict(self)
-        document["_id"] = document.pop("training_id")
-        document["participants"] = list(document["participants"].values())
-        document["_keys"] = [participant.key for participant in self.participants.values()]
+        """As stored: plain data, `_id` is the training's identifier.
+
+        Nothing is copied that cannot change: there may be thousands of participants, and as many names in each record.
+        """
+        document = {
+            **vars(self),
+            "_id": self.training_id,
+            "_keys": [participant.key for participant in self.participants.values()],
+            "objective": vars(self.objective),
+            "quorum": vars(self.quorum),
+            "stop": vars(self.stop),
+            "participants": [vars(participant) for participant in self.participants.values()],
+            "history": [vars(record) for record in self.history],
+            "moves": [vars(move) for move in self.moves],
+            "finish": self.finish and vars(self.finish),
+        }
+        del document["training_id"]
         return document
 
     @classmethod

@@ -247,6 +247,20 @@ async def test_an_update_in_two_parts(round_one: Round) -> None:
     np.testing.assert_array_equal((await round_one.finish())["w"], 7 * ONES)
 
 
+@pytest.mark.parametrize("round_one", [0.5], indirect=True)
+async def test_half_an_update_of_the_round_before(round_one: Round) -> None:
+    """What is left of an upload that never ended goes when the client sends the next round's update."""
+    client, content = round_one.first, update(ONES)
+    half = {"Content-Range": f"bytes 0-9/{len(content)}"}
+    assert (await client.put(content[:10], **half))[0] == 204
+    assert await client.notify() == 204
+    await round_one.second.participate(content)
+    await round_one.committed()
+    assert len(list((round_one.data / "spool").rglob("*.part"))) == 1
+    assert (await client.put(content))[0] == 204
+    assert not list((round_one.data / "spool").rglob("*.part"))
+
+
 async def test_bytes_that_changed_on_the_way(round_one: Round) -> None:
     """An update with another digest than announced is refused and does not count."""
     client, content = round_one.first, update(ONES)

@@ -17,7 +17,7 @@ from aimle_server.split.aim import Aim
 from aimle_server.split.cutting import CutPoint, CuttableModel, spread
 from aimle_server.split.joining import StageModel, join
 from aimle_server.split.nodes import LoadedStage, NodeClient, NodeRefused, NodeUnreachable
-from aimle_server.split.planner import MOST_NODES, NoPlan, Stage
+from aimle_server.split.planner import NoPlan, Stage
 from aimle_server.split.survey import Profiles, Survey, differs
 from sbi.outbound import Outbound, TargetPolicy
 from tests.support import Listener
@@ -98,10 +98,13 @@ async def test_nodes_that_run_only_in_one_order(outbound: Outbound) -> None:
             assert [stage.node for stage in (await fixed.best(nodes)).stages] == order
 
 
-async def test_a_stage_of_few_nodes_is_not_forgotten(outbound: Outbound) -> None:
+async def test_a_stage_of_few_nodes_is_not_forgotten(
+    outbound: Outbound, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where there are more nodes than are planned with, those are planned with that all stages need."""
+    monkeypatch.setattr("aimle_server.split.survey.MOST_NODES", 2)
     model = join([StageModel("a", chain()), StageModel("b", back())])
-    async with some_nodes(MOST_NODES) as fast, a_node(emulation=Emulation(slowdown=100.0)) as slow:
+    async with some_nodes(2) as fast, a_node(emulation=Emulation(slowdown=100.0)) as slow:
         clients = {node.uri: NodeClient(outbound, node.uri) for node in (*fast, slow)}
         *many, only = clients
         found = await Survey(model, Profiles(), Aim(workers=[many, [only]])).best(clients)

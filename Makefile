@@ -20,7 +20,7 @@ test: $(VENV)/.test
 test-faults: $(VENV)/.test
 	$(BIN)/python -m pytest -m faults tests/faults
 
-# Other requests each time, 40 times as many as in `make test`: about half an hour. -k narrows it, e.g. FUZZ='-k damaged'.
+# Other requests each time, 80 times as many as in `make test`: about half an hour. -k narrows it, e.g. FUZZ='-k damaged'.
 fuzz: $(VENV)/.test
 	AIMLE_FUZZ=long $(BIN)/python -m pytest tests/contract/test_fuzz.py --timeout 0 $(FUZZ)
 

@@ -126,7 +126,7 @@ class EmbeddedDatabase:
         """The supervisor, in a session of its own, which runs the database."""
         # -P: neither the data directory nor this package may shadow a module of the database.
         python = [sys.executable, "-P"]
-        supervisor = [embedded_supervisor.__file__, str(GRACE_SECONDS), str(lock)]
+        supervisor = [embedded_supervisor.__file__, str(GRACE_SECONDS), str(lock), str(port)]
         settings = self._dir / "db.toml"
         settings.touch(mode=0o600)
         database = ["-m", "secantus", "--config", str(settings), "--host", "127.0.0.1", "--port", str(port)]

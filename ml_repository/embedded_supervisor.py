@@ -4,17 +4,20 @@ Started by `embedded` as a script, with the standard library only. Its standard 
 server holds open: when the server closes it, or is killed in whatever way, the pipe ends and the command is
 told to stop, then killed. That works on every POSIX system; the other direction (this process killed) needs
 Linux. A byte in the pipe says that the command works: from then on it is started again whenever it ends.
+SecantusDB that is told to stop waits two seconds for its listener, which only a connection wakes: so it gets one.
 
-    python embedded_supervisor.py GRACE_SECONDS INHERITED_FD COMMAND...
+    python embedded_supervisor.py GRACE_SECONDS INHERITED_FD PORT COMMAND...
 """
 
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 _POLL_SECONDS = 0.1
@@ -22,13 +25,13 @@ _RESTART_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
-def main(grace: float, inherited: int, command: list[str]) -> int:
-    """Run `command`, which keeps the file descriptor `inherited` open; return its exit code."""
+def main(grace: float, inherited: int, port: int, command: list[str]) -> int:
+    """Run `command`, which listens on `port` and keeps the descriptor `inherited` open; return its exit code."""
     works, stop = Event(), Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     Thread(target=_listen, args=(works, stop), daemon=True).start()
     while True:
-        with _running(command, inherited, grace) as child:
+        with _running(command, inherited, port, grace) as child:
             while child.poll() is None and not stop.wait(_POLL_SECONDS):
                 pass
         if stop.is_set() or not works.is_set():
@@ -45,7 +48,9 @@ def _listen(works: Event, stop: Event) -> None:
 
 
 @contextmanager
-def _running(command: list[str], inherited: int, grace: float) -> Iterator["subprocess.Popen[bytes]"]:
+def _running(
+    command: list[str], inherited: int, port: int, grace: float
+) -> Iterator["subprocess.Popen[bytes]"]:
     child = subprocess.Popen(  # noqa: S603 - the command is the server's own
         command, stdin=subprocess.DEVNULL, pass_fds=[inherited], preexec_fn=_dies_with_parent()
     )
@@ -53,11 +58,22 @@ def _running(command: list[str], inherited: int, grace: float) -> Iterator["subp
         yield child
     finally:
         child.terminate()
-        try:
-            child.wait(grace)
-        except subprocess.TimeoutExpired:
+        if not _ends(child, port, grace):
             child.kill()
             child.wait()
+
+
+def _ends(child: "subprocess.Popen[bytes]", port: int, seconds: float) -> bool:
+    """Whether the child, which has its signal, ends within that time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_POLL_SECONDS)
+            return True
+        # Not at once: the thread that serves a connection may take the signal, for which the first one waits.
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), _POLL_SECONDS).close()
+    return False
 
 
 def _dies_with_parent() -> Callable[[], None] | None:
@@ -69,4 +85,4 @@ def _dies_with_parent() -> Callable[[], None] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
+    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]))

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,6 +49,22 @@ class ManualClock(Clock):
         for until, awake in self._sleepers:
             if until <= self._now:
                 awake.set()
+
+
+@asynccontextmanager
+async def passing(clock: ManualClock, times: float = 20) -> AsyncIterator[None]:
+    """Time passes meanwhile, so many times as fast as outside."""
+
+    async def pass_on() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            clock.advance(0.01 * times)
+
+    task = asyncio.create_task(pass_on())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 class JumpingClock(Clock):

@@ -1,12 +1,13 @@
 """A real AIMLE server with tokens, real UEs and the VAL server's client, for the tests of the latter."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from aimle_client.testing import RunningServer, running_server
+from aimle_client.tokens import ClientCredentials
 from aimle_client.trainers.base import EvalResult, FitResult, Parameters
 from aimle_client.ue import AimleClient
 from aimle_client.val import ValServer, discovery_criteria
@@ -30,15 +31,25 @@ class Approaching:
         return EvalResult(10, {"accuracy": max(0.0, 1.0 - distance)})
 
 
+_stored: dict[tuple[str, ...], tuple[list[dict[str, Any]], Mapping[str, ClientCredentials]]] = {}
+"""OAuth clients as a server has stored them, and their secrets: to hash a secret is slow, and is so on purpose."""
+
+
 @contextlib.asynccontextmanager
 async def serving(
     url: str, database: Database, clients: tuple[str, ...] = NAMES, **options: Any
 ) -> AsyncIterator[RunningServer]:
     """A server with the built-in token issuer, on the test's own database at `url`."""
-    where = {"database.url": url, "database.name": database.db.name}
+    where = {"database.url": url, "database.name": database.db.name, "auth.insecure_no_auth": not clients}
     settings = where | {"hfl.join_timeout": 5.0} | options.pop("settings", {})
-    async with running_server(settings, clients=clients, **options) as running:
-        yield running
+    documents, credentials = _stored.get(clients, ([], {}))
+    if documents:
+        await database["oauth_clients"].insert_many(documents)
+    async with running_server(settings, clients=() if documents else clients, **options) as running:
+        if not documents:
+            credentials = running.credentials
+            _stored[clients] = await database["oauth_clients"].find().to_list(None), credentials
+        yield RunningServer(running.url, credentials)
 
 
 def val_server(server: RunningServer, name: str = "val-1", **options: Any) -> ValServer:

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -72,12 +73,14 @@ class Reins:
         self._orders.put(_Order.LEAVE)
 
     def close(self) -> None:
-        """The thread has ended: whoever still waits for a state gets none."""
+        """It is over: whoever still waits for a state gets none, and a thread that is not at its end leaves."""
         self.active = False
-        while not self._orders.empty():
-            order = self._orders.get()
-            if isinstance(order, _Save) and not order.taker.done():
-                order.taker.set_exception(NothingToTransfer("the training has ended"))
+        with suppress(queue.Empty):
+            while True:
+                order = self._orders.get_nowait()
+                if isinstance(order, _Save) and not order.taker.done():
+                    order.taker.set_exception(NothingToTransfer("the training has ended"))
+        self.leave()
 
     async def _save(self, *, hold: bool) -> FitState:
         if not self.active:

@@ -88,7 +88,6 @@ class Rounds:
             )
         except asyncio.CancelledError:
             obsolete.set()
-            task.reins.leave()
             raise
         finally:
             if watching is not None:

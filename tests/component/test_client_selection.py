@@ -22,7 +22,7 @@ from tests.support_client_apis import LOOPBACK, bearer, client_apis
 from tests.support_clients import SERVICE, Json, criteria, reg_info
 
 SELECT = "/aimles-sel/v1/select"
-TIMEOUT = 1.0
+TIMEOUT = 0.3
 FIRST_ASKED = "a-silent"
 """The client at which the searches of these tests begin."""
 

@@ -50,6 +50,14 @@ async def test_documents_are_there_after_a_restart(tmp_path: Path) -> None:
     assert modes == {"db": 0o700, "db.lock": 0o600, "db.log": 0o600, "db.toml": 0o600}
 
 
+async def test_a_database_stops_at_once(tmp_path: Path) -> None:
+    """Who stops it waits for what it still has to write, and not for anything else."""
+    async with EmbeddedDatabase(tmp_path) as server:
+        await _insert(server.url, 7)
+        began = time.monotonic()
+    assert time.monotonic() - began < 2, "for a listener that nobody wakes it would wait as long"
+
+
 async def test_a_killed_server_leaves_no_process_and_loses_no_write(tmp_path: Path) -> None:
     """kill -9 of the server ends its database, and the next start reads every acknowledged write."""
     with _server(tmp_path) as server:

@@ -12,6 +12,7 @@ from aimle_client.testing import RunningServer
 from aimle_client.val import Reporting, ValServer, model_criteria
 from ml_repository.database import Database
 from sbi.clock import Clock
+from tests.support import ManualClock, passing
 from tests.support_training import serving, val_server
 from tests.support_val import PARAMETERS, SERVICE
 from tests.support_val import serving as serving_with_tokens
@@ -81,9 +82,10 @@ async def test_a_model_that_improves(server: RunningServer) -> None:
         assert list((await anext(events)).models) == ["n"], "nothing was told in between"
 
 
-async def test_periodic_reports(server: RunningServer) -> None:
+async def test_periodic_reports(mongo_url: str, database: Database) -> None:
     """Each period all models that match, those that were told of before too, and none where there is none."""
-    async with val_server(server) as val:
+    clock = ManualClock()
+    async with serving(mongo_url, database, clock=clock) as server, val_server(server) as val, passing(clock):
         criteria = model_criteria(services=[SERVICE])
         subscription = await val.subscribe_models(criteria, reporting=Reporting(periodic=1))
         events = subscription.events()

@@ -1,7 +1,7 @@
 """What can go wrong with a task that moves, and who has it then: one owner, or a stated failure (TS 23.482 8.6)."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ from aimle_client.policy import DefaultPolicy
 from aimle_client.testing import RunningServer
 from aimle_client.val import ValServer
 from ml_repository.database import Database
-from tests.support import ManualClock, eventually
+from tests.support import ManualClock, eventually, passing
 from tests.support_participant import participants, update
 from tests.support_task_transfer import (
+    PROFILE,
     STEPS,
     WINDOW,
     Walk,
@@ -225,14 +226,19 @@ async def test_a_source_that_dies_after_it_has_left_its_state(timed: Timed) -> N
     assert trainers["ue-2"].steps == list(range(101, STEPS + 1))
 
 
-async def test_copies_of_the_state_are_left_at_the_server(server: RunningServer, val: ValServer) -> None:
+async def test_copies_of_the_state_are_left_at_the_server(mongo_url: str, database: Database) -> None:
     """A client that is gone in the middle of its round is replaced before the deadline, from its latest copy."""
-    trainers = {"ue-1": Walk(), "ue-2": Walk()}
-    async with walkers(server, {"ue-2": trainers["ue-2"]}):
+    trainers, clock = {"ue-1": Walk(), "ue-2": Walk()}, ManualClock()
+    async with (
+        serving(mongo_url, database, clock=clock) as server,
+        val_server(server) as val,
+        walkers(server, {"ue-2": trainers["ue-2"]}),
+    ):
         async with walkers(server, {"ue-1": trainers["ue-1"]}, deposit_every=0.1):
-            training = await walking(val, "ue-1")
+            training = await walking(val, "ue-1", profile=replace(PROFILE, round_timeout=3600))
             await stepped(trainers["ue-1"], 20)
-        await eventually(lambda: trainers["ue-2"].steps, timeout=15)
+        async with passing(clock):
+            await eventually(lambda: trainers["ue-2"].steps, timeout=15)
         trainers["ue-2"].hurry.set()
         events = await events_of(training)
         assert (await model_of(val, events)).tobytes() == undisturbed().tobytes()

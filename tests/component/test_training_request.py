@@ -1,19 +1,13 @@
-"""What a request for a training must have, and what it is refused for (TS 23.482 8.3, table 8.3.3.1-1)."""
+"""Requests for trainings: of which models, by whom, and what becomes of them (TS 23.482 8.3, table 8.3.3.1-1)."""
 
-import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pymongo.errors import DuplicateKeyError
 
-from aimle_client.http import Connection, open_session
-from aimle_client.testing import RunningServer
-from aimle_client.tokens import TokenProvider
-from aimle_client.val import ANY_MODEL, TrainingProfile, ValServer, model_criteria
+from aimle_client.val import ANY_MODEL, TrainingProfile, model_criteria
 from aimle_server.hfl.training import Training
 from aimle_server.procedures.model_training import ModelTraining
 from aimle_server.settings import Hfl
@@ -23,48 +17,9 @@ from ml_repository.model_discovery import ModelDiscovery
 from ml_repository.repository import Repository
 from ml_repository.trainings import Holder
 from sbi.auth import Caller
-from sbi.clock import Clock
 from tests.support import ManualClock, eventually
-from tests.support_val import PARAMETERS, SERVICE, criteria, serving, ues, val_server
-
-Json = dict[str, Any]
-
-GOOD: Json = {
-    "trnType": "TRAIN_HFL",
-    "members": ["ue-1"],
-    "modelInf": {"mlModelId": "digits"},
-    "datasetId": ["digits"],
-}
-
-
-@dataclass
-class Asking:
-    """A VAL server that has stored a model, and its plain requests."""
-
-    server: RunningServer
-    val: ValServer
-    connection: Connection
-    database: Database
-
-    async def request(self, body: Json) -> tuple[int, Json]:
-        """POST /request-train as it is: status and body."""
-        headers = await self.connection.authorization("aimles-trn")
-        url = f"{self.server.url}/aimles-trn/v1/request-train"
-        async with self.connection.session.post(url, json=body, headers=headers) as response:
-            return response.status, await response.json()
-
-
-@contextlib.asynccontextmanager
-async def asking(url: str, database: Database, **settings: Any) -> AsyncIterator[Asking]:
-    """A server, a VAL server and the model `digits`."""
-    async with (
-        serving(url, database, settings=settings) as server,
-        val_server(server) as val,
-        open_session() as session,
-    ):
-        tokens = TokenProvider(session, f"{server.url}/oauth2/token", server.credentials["val-1"], Clock())
-        await val.store_model("digits", PARAMETERS, services=[SERVICE])
-        yield Asking(server, val, Connection(server.url, session, tokens=tokens), database)
+from tests.support_training_requests import GOOD, Asking, asking
+from tests.support_val import PARAMETERS, SERVICE, criteria, ues, val_server
 
 
 @pytest.fixture
@@ -72,90 +27,6 @@ async def ask(mongo_url: str, database: Database) -> AsyncIterator[Asking]:
     """One VAL server's requests."""
     async with asking(mongo_url, database) as found:
         yield found
-
-
-VFL: Json = {"featureList": [{"clientId": "ue-1", "list": ["hour"]}], "datasetComm": [{"featureId": "ue"}]}
-
-CAPABLE: Json = {
-    "clientCapability": {"mlAppType": "FEDERATED_LEARNING", "rsrcUsageLvl": "STANDARD_RESOURCE_USAGE"}
-}
-BACKWARDS: Json = {
-    "clientAvailability": {"startTime": "2030-01-02T00:00:00Z", "stopTime": "2030-01-01T00:00:00Z"}
-}
-
-REFUSED: list[tuple[str, Json, int, str]] = [
-    ("nobody to train", {"members": None}, 400, "/members"),
-    ("two lists of members", {"clientSetId": "s"}, 400, "/clientSetId"),
-    ("no client at all", {"numReqClients": 0}, 400, "/numReqClients"),
-    (
-        "more clients than one training has",
-        {"members": None, "memSelCrit": CAPABLE, "numReqClients": 10**9},
-        400,
-        "/numReqClients",
-    ),
-    ("criteria without any", {"members": None, "memSelCrit": {}}, 400, "/memSelCrit"),
-    ("member updates for nobody", {"memUpdNotif": True}, 400, "/notifUri"),
-    ("more clients than members", {"numReqClients": 2}, 400, "/numReqClients"),
-    ("no model", {"modelInf": None}, 400, "/modelInf"),
-    ("no model's identity", {"modelInf": {}}, 400, "/modelInf/mlModelId"),
-    (
-        "a host and no file",
-        {"modelInf": {"mlModelLoc": {"fqdn": "a.example"}}},
-        400,
-        "/modelInf/mlModelLoc/uri",
-    ),
-    (
-        "a file to be fetched by FTP",
-        {"modelInf": {"mlModelLoc": {"uri": "ftp://a/m"}}},
-        400,
-        "/modelInf/mlModelLoc",
-    ),
-    ("a type of training of no standard", {"trnType": "TRAIN_XFL"}, 400, "/trnType"),
-    ("vertical FL without parameters", {"trnType": "TRAIN_VFL"}, 400, "/vflParam/datasetComm"),
-    (
-        "vertical FL without features",
-        {"trnType": "TRAIN_VFL", "vflParam": {"datasetComm": VFL["datasetComm"]}},
-        400,
-        "/vflParam/featureList",
-    ),
-    ("an objective that nobody measures", {"trainObj": {"objType": "BEAUTY"}}, 400, "/trainObj/objType"),
-    ("no epoch", {"trainObj": {"objType": "ACCURACY", "maxEpochs": 0}}, 400, "/trainObj/maxEpochs"),
-    (
-        "members that must be there backwards",
-        {"memSelCrit": BACKWARDS},
-        400,
-        "/memSelCrit/clientAvailability/stopTime",
-    ),
-    ("no samples", {"dataSamples": 0}, 400, "/dataSamples"),
-    ("no schedule", {"opSchedule": "tomorrow"}, 400, "/opSchedule"),
-    ("a schedule backwards", {"opSchedule": "2030-01-02T00:00:00Z/2030-01-01T00:00:00Z"}, 400, "/opSchedule"),
-    (
-        "a weekly schedule that is none",
-        {"opSchedule": '{"daysOfWeek": [9]}'},
-        400,
-        "/opSchedule/daysOfWeek/0",
-    ),
-    ("a notification by FTP", {"notifUri": "ftp://val.example/n"}, 400, "/notifUri"),
-    ("a notification to the metadata service", {"notifUri": "http://169.254.169.254/n"}, 400, "/notifUri"),
-    ("no data set", {"datasetId": None}, 400, "/datasetId"),
-    ("a model that is not there", {"modelInf": {"mlModelId": "nope"}}, 404, ""),
-    ("a client set that is not there", {"members": None, "clientSetId": "nope"}, 404, ""),
-    ("vertical FL", {"trnType": "TRAIN_VFL", "vflParam": VFL}, 501, ""),
-]
-
-
-@pytest.mark.parametrize(
-    ("changes", "status", "param"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
-)
-async def test_refused(ask: Asking, changes: Json, status: int, param: str) -> None:
-    """A request that cannot work is refused with the attribute's name, and leaves nothing behind."""
-    body = {name: value for name, value in (GOOD | changes).items() if value is not None}
-    answer, problem = await ask.request(body)
-    assert (answer, problem["status"]) == (status, status), problem
-    if param:
-        assert param in [wrong["param"] for wrong in problem["invalidParams"]]
-    assert await ask.database["trainings"].count_documents({}) == 0
-    assert await ask.database["models"].count_documents({}) == 1
 
 
 async def test_models_that_cannot_be_trained(ask: Asking, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from aimle_client.testing import RunningServer
 from aimle_client.val import Replacement, Reporting, ValServer, discovery_criteria
 from ml_repository.database import Database
 from sbi.clock import Clock
+from tests.support import ManualClock, passing
 from tests.support_training import SERVICE, Pull, serving, ue, val_server
 
 CRITERIA = discovery_criteria(SERVICE, datasets=["digits"])
@@ -45,9 +46,16 @@ async def test_a_selection_is_kept(server: RunningServer) -> None:
                 await subscription.update(num_clients=2)
 
 
-async def test_periodic_reports(server: RunningServer) -> None:
+async def test_periodic_reports(mongo_url: str, database: Database) -> None:
     """Each is the whole selection, so that whoever has left is not in it any more, also when nobody is left."""
-    async with val_server(server) as val, ue(server.url, "ue-1", Pull(1.0)), AsyncExitStack() as second:
+    clock = ManualClock()
+    async with (
+        serving(mongo_url, database, clock=clock) as server,
+        val_server(server) as val,
+        ue(server.url, "ue-1", Pull(1.0)),
+        AsyncExitStack() as second,
+        passing(clock),
+    ):
         await second.enter_async_context(ue(server.url, "ue-2", Pull(1.0)))
         subscription = await val.subscribe_selection(CRITERIA, reporting=Reporting(periodic=1))
         events = subscription.events()

@@ -27,6 +27,10 @@ TEXTS: tuple[str, ...] = (
     *("http://", "http://[::1", "http://127.0.0.1:0/", "http://127.0.0.1:99999/", "file:///etc/passwd", "//x"),
     *("http://127.0.0.1:1/", "http://2130706433/", "http://a@127.0.0.1/", "http://127.0.0.1/\n", "http://ü.test/"),
 )  # fmt: skip
+OBJECTS: tuple[Json, ...] = (
+    *({}, {"\0": 1}, {"$where": "1"}, {"a.b": {"$ne": 1}}, {"": ""}, {"_id": 1}),
+    *([None], [[[[]]]]),
+)
 ANY: st.SearchStrategy[Json] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -37,10 +41,14 @@ VALUES: st.SearchStrategy[Json] = st.one_of(
     st.sampled_from(NUMBERS),
     st.sampled_from(TEXTS),
     st.text(),
+    st.sampled_from(OBJECTS),
     st.sampled_from(HUGE),
     st.integers(1, 300).map(lambda depth: _nested(depth)),
     ANY,
 )
+OTHER_NUMBERS = st.sampled_from(NUMBERS) | st.integers(0, 100)
+OTHER_TEXTS = st.sampled_from(TEXTS) | st.text()
+COUNTS = st.integers(1, 4)
 NAMES = st.sampled_from(("\0", "$set", "a.b", "_owner", "_id", "", "\ud800", "constructor")) | st.text()
 
 
@@ -48,11 +56,11 @@ NAMES = st.sampled_from(("\0", "$set", "a.b", "_owner", "_id", "", "\ud800", "co
 def damaged(draw: st.DrawFn, body: Json) -> Json:
     """A copy of `body` with one to four changes, at places and of kinds that are drawn."""
     changed = copy.deepcopy(body)
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(COUNTS)):
         spots = list(_spots(changed))
         if not spots:
             break
-        draw(st.sampled_from(KINDS))(draw, spots)
+        draw(ANY_KIND)(draw, spots)
     return changed
 
 
@@ -69,9 +77,9 @@ def _vary(draw: st.DrawFn, spots: list[Spot]) -> None:
         case bool():
             holder[key] = not holder[key]
         case int() | float():
-            holder[key] = draw(st.sampled_from(NUMBERS) | st.integers(0, 100))
+            holder[key] = draw(OTHER_NUMBERS)
         case str():
-            holder[key] = draw(st.sampled_from(TEXTS) | st.text())
+            holder[key] = draw(OTHER_TEXTS)
         case list() | dict():
             holder[key] = type(holder[key])()
 
@@ -114,6 +122,7 @@ def _swap(draw: st.DrawFn, spots: list[Spot]) -> None:
 
 
 KINDS = (_vary, _vary, _vary, _replace, _retype, _drop, _duplicate, _rename, _swap)
+ANY_KIND = st.sampled_from(KINDS)
 
 
 def _spots(value: Json) -> Iterator[Spot]:

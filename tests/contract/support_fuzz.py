@@ -25,7 +25,9 @@ from schemathesis.config import SchemathesisConfig
 from aimle_client.apis import APIS as CLIENT_APIS
 from aimle_server.apis import SERVED_APIS
 from sbi.api import Api
-from tests.contract.support_surface import ENDPOINTS, OWNER, Answer, Endpoint, World, assert_problem
+from tests.contract.support_endpoints import ENDPOINTS, Endpoint
+from tests.contract.support_queries import OWNER
+from tests.contract.support_surface import Answer, World, assert_problem
 from tests.support_models import safetensors
 
 T = TypeVar("T")
@@ -42,7 +44,7 @@ _ALL = settings(
 )
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
 settings.register_profile("ci", _ALL, derandomize=True, max_examples=1, phases=_WITHOUT_SHRINKING)
-settings.register_profile("long", _ALL, print_blob=True, max_examples=40)
+settings.register_profile("long", _ALL, print_blob=True, max_examples=80)
 _PROFILE = settings.get_profile(os.environ.get("AIMLE_FUZZ", "ci"))
 
 

@@ -19,20 +19,10 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, response_headers_conformance
 
 from tests.contract.support_damage import damaged
+from tests.contract.support_endpoints import BY_NAME, ENDPOINTS, MAKERS, WITH_BODY, Endpoint, each
 from tests.contract.support_fuzz import LOOPBACK_ONLY, OPERATIONS, System, examples, fenced, in_thread, judge
-from tests.contract.support_surface import (
-    ANY_MODEL,
-    BY_NAME,
-    CRITERIA,
-    ENDPOINTS,
-    MAKERS,
-    OWNER,
-    STRANGER,
-    WITH_BODY,
-    Endpoint,
-    each,
-    world,
-)
+from tests.contract.support_queries import ANY_MODEL, CRITERIA, OWNER, STRANGER
+from tests.contract.support_surface import world
 
 pytestmark = [
     # hypothesis looks whether drawing used the process' random numbers, which the server's thread does meanwhile
@@ -72,7 +62,7 @@ def from_document(name: str, mode: GenerationMode) -> st.SearchStrategy[Any]:
 
 
 @each(ENDPOINTS)
-@examples(8)
+@examples(4)
 @given(data=st.data())
 def test_requests_from_the_documents(system: System, endpoint: Endpoint, data: st.DataObject) -> None:
     """What the document allows, and what it just does not, is answered as it says; nothing without a token."""
@@ -89,7 +79,7 @@ def test_requests_from_the_documents(system: System, endpoint: Endpoint, data: s
 
 
 @each(WITH_BODY)
-@examples(60)
+@examples(25)
 @given(data=st.data())
 def test_damaged_bodies(system: System, endpoint: Endpoint, data: st.DataObject) -> None:
     """However a valid body is damaged, the answer is below 500, one of the document, and the server is well."""
@@ -100,7 +90,7 @@ def test_damaged_bodies(system: System, endpoint: Endpoint, data: st.DataObject)
 
 
 @each([BY_NAME["GetAimleClients"], BY_NAME["GetMlModelInfo"]])
-@examples(60)
+@examples(25)
 @given(data=st.data())
 def test_damaged_criteria(system: System, endpoint: Endpoint, data: st.DataObject) -> None:
     """The same for criteria in a query."""
@@ -206,4 +196,4 @@ class Lives(RuleBasedStateMachine):
 def test_lives_of_resources(system: System) -> None:
     """Resources live through whatever is sent to them, are seen by their owner only, and end when removed."""
     Lives.system = system
-    run_state_machine_as_test(Lives, settings=settings(examples(15), stateful_step_count=12))
+    run_state_machine_as_test(Lives, settings=settings(examples(8), stateful_step_count=12))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import uuid
 import zlib
 from collections.abc import AsyncIterator
@@ -15,26 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from aimle_client.apis import APIS as CLIENT_APIS
 from aimle_server.apis import ALL_APIS
 from schemas.base import OpenEnum, PatchSchema
-from tests.contract.support_bodies import Place, mutated, places, wrong_value
-from tests.contract.support_surface import (
-    BY_NAME,
-    CRITERIA,
-    ENDPOINTS,
-    GUARDED,
-    MAX_JSON,
-    MAX_MODEL,
-    STRANGER,
-    WITH_BODY,
-    Endpoint,
-    World,
-    assert_problem,
-    each,
-    world,
-)
+from tests.contract.support_bodies import Place, places, wrong_value
+from tests.contract.support_endpoints import BY_NAME, ENDPOINTS, GUARDED, WITH_BODY, Endpoint, each
+from tests.contract.support_queries import STRANGER
+from tests.contract.support_surface import MAX_JSON, MAX_MODEL, World, assert_problem, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MUTATIONS = 80
+AT_ONCE = 8
 
 MUST_BE_KNOWN = {
     ("Request", "/operMode"),
@@ -264,32 +251,12 @@ async def test_a_model_that_is_too_large(system: World) -> None:
 
 
 @every_body
-async def test_random_mutations_never_break_the_server(system: World, endpoint: Endpoint) -> None:
-    """Dozens of bodies with random damage: answers below 500, but for what the standard has and we do not."""
-    random_ = random.Random(endpoint.name)
+async def test_the_same_at_once(system: World, endpoint: Endpoint) -> None:
+    """Equal requests at one moment, for one resource: each is answered, if need be with a reason, never with 500."""
     ids = {name: await system.fresh(name) for name in endpoint.variables}
-    limit = asyncio.Semaphore(8)
-
-    async def send(body: Any) -> None:
-        async with limit:
-            answer = await system.call(endpoint, body, ids=ids)
-        assert answer.status < 500 or answer.status in (501, 503), (body, answer)
+    body = system.body(endpoint.name, ids)
+    answers = await asyncio.gather(*(system.call(endpoint, body, ids=ids) for _ in range(AT_ONCE)))
+    for answer in answers:
+        assert answer.status < 500 or answer.status in (501, 503), answer
         if answer.status >= 400:
             assert_problem(answer, answer.status)
-
-    await asyncio.gather(*(send(mutated(system.body(endpoint.name, ids), random_)) for _ in range(MUTATIONS)))
-
-
-@each([BY_NAME["GetAimleClients"], BY_NAME["GetMlModelInfo"]])
-async def test_random_mutations_of_criteria(system: World, endpoint: Endpoint) -> None:
-    """The same for criteria in a query."""
-    random_ = random.Random(endpoint.name)
-    criteria = {
-        "GetAimleClients": CRITERIA,
-        "GetMlModelInfo": system.body("CreateMLModelsStorage")["mlModels"][0],
-    }
-    for _ in range(MUTATIONS):
-        body = mutated(criteria[endpoint.name], random_)
-        query = {"filt-criteria": json.dumps(body.get("mlModelInfo", body))}
-        answer = await system.call(endpoint, query=query)
-        assert answer.status < 500, (body, answer)

@@ -18,20 +18,9 @@ from aimle_server.app import build_app
 from aimle_server.configuration import build
 from aimle_server.settings import Settings
 from tests.contract.support_bodies import places, wrong_value
-from tests.contract.support_surface import (
-    ANY_MODEL,
-    BY_NAME,
-    CRITERIA,
-    ENDPOINTS,
-    GUARDED,
-    OWNER,
-    STRANGER,
-    Endpoint,
-    World,
-    assert_problem,
-    each,
-    world,
-)
+from tests.contract.support_endpoints import BY_NAME, ENDPOINTS, GUARDED, Endpoint, each
+from tests.contract.support_queries import ANY_MODEL, CRITERIA, OWNER, STRANGER
+from tests.contract.support_surface import World, assert_problem, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -58,7 +58,7 @@ def test_a_round_can_be_repeated(estimator):
     trainer = trainer_of(estimator)
     start = trainer.initial_parameters(seed=5)
     copy = {name: values.copy() for name, values in start.items()}
-    profile = profile_of(estimator)
+    profile = profile_of(estimator, localEpochs=1)
     first = trainer.fit(start, profile).parameters
     assert same(first, trainer.fit(start, profile).parameters)
     assert not same(first, trainer.fit(start, {**profile, "round": 2}).parameters)
@@ -74,7 +74,7 @@ def test_training_starts_from_the_model_it_is_given(estimator):
     trainer = trainer_of(estimator)
     rng = np.random.default_rng(1)
     start = {n: rng.normal(size=v.shape).astype(np.float32) for n, v in trainer.initial_parameters().items()}
-    local = trainer.fit(start, profile_of(estimator, learningRate=1e-12)).parameters
+    local = trainer.fit(start, profile_of(estimator, learningRate=1e-12, localEpochs=1)).parameters
     assert distance(local, start) < 1e-4
 
 
@@ -84,7 +84,7 @@ def test_a_larger_proximal_term_stays_closer_to_the_global_model(estimator):
     trainer = trainer_of(estimator)
     start = trainer.initial_parameters()
     distances = [
-        distance(trainer.fit(start, profile_of(estimator, proximalMu=mu)).parameters, start)
+        distance(trainer.fit(start, profile_of(estimator, proximalMu=mu, localEpochs=1)).parameters, start)
         for mu in (0, 1, 50)
     ]
     assert distances[0] > distances[1] > distances[2]

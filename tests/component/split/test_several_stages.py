@@ -15,7 +15,8 @@ from aimle_client.split.pipeline import SplitPipeline
 from aimle_client.val import ValServer
 from tests.support import eventually
 from tests.support_onnx import inputs, model, residual, run, weights
-from tests.support_split_pipelines import DISCOVERY, PATCH, PIPELINES, stage
+from tests.support_split_pipelines import DISCOVERY, PATCH, PIPELINES, node, stage
+from tests.support_split_pipelines import NODES as CONFIGURATIONS
 from tests.support_split_world import Json, World
 
 pytestmark = pytest.mark.split
@@ -208,6 +209,27 @@ async def test_another_node_of_the_stage_takes_over(site: World) -> None:
         await assert_gives(profile, "net", "judge")
     await site.nodes[other].__aexit__(None, None, None)
     await eventually(lambda: site.told()[-1]["aimle"]["state"] == "DEGRADED", timeout=30)
+
+
+async def test_a_node_that_one_of_its_stages_loses(site: World) -> None:
+    """A node that is no longer registered for the model of one of its stages is used for none of them."""
+    credentials = site.server.credentials["edge"]
+    silent = await site.stack.enter_async_context(ProcessingNode(site.server.url, credentials=credentials))
+    site.nodes["silent"], locations = silent, []
+    for model_id in ("net", "judge"):
+        body = node(silent.uri, model_id, aimle={"splitNodeUri": silent.uri})
+        status, _, location = await site.call("POST", CONFIGURATIONS, body, "edge")
+        assert status == 201
+        locations.append(location)
+    profile, _ = await create(site, ("net", ["silent"]), ("judge", ["silent", "cloud-2"]))
+    assert profile["aimle"]["state"] == "READY"
+    assert (await site.call("DELETE", locations[1], caller="edge"))[0] == 204
+    await eventually(lambda: site.told() and "reason" in site.told()[-1]["aimle"], timeout=30)
+    assert site.told()[-1]["aimle"]["missing"] == [silent.uri]
+    status, _, _ = await site.call("POST", CONFIGURATIONS, body, "edge")
+    assert status == 201
+    await eventually(lambda: site.told()[-1]["aimle"]["state"] == "READY", timeout=30)
+    await assert_gives(site.told()[-1], "net", "judge")
 
 
 def latest(world: World, before: Json) -> Json:

@@ -46,6 +46,7 @@ INDEXES = {
         IndexModel([("_changed", ASCENDING)]),
         IndexModel([("mlModelProfId", ASCENDING)], unique=True),
         IndexModel([("mlModelInfo.valServiceIds", ASCENDING)]),
+        IndexModel([("mlModelInfo.mlModelSrcId", ASCENDING)]),
         IndexModel([("_readers", ASCENDING)]),
         *(IndexModel([("_readers", ASCENDING), (path, ASCENDING)]) for path in _INDEXED),
     ]
@@ -73,6 +74,11 @@ class Models:
         """The model, if there is one that has not expired."""
         document = await self._models.find_one({"_id": model_id})
         return model_of(document) if document and alive(document, self._clock.now()) else None
+
+    async def of_source(self, source: str) -> list[StoredModel]:
+        """The models of this mlModelSrcId, expired ones too."""
+        query = {"mlModelInfo.mlModelSrcId": source}
+        return [model_of(document) async for document in self._models.find(query)]
 
     async def accessible(self, caller: Caller, model_id: str) -> StoredModel:
         """The model, for a caller who may have it.

@@ -2,7 +2,7 @@
 
     _id          the pipeline's id, which is the requestId of its URI too
     owner        subject that had it made
-    requestor, notif_uri, stages, usage, target, multi_client   what was asked for (`Pipeline`)
+    requestor, notif_uri, stages, stage_owners, usage, target, multi_client   what was asked for (`Pipeline`)
     execution, deployment, fault   what the server runs of it, if it does, or why not
     revision     counts the changes of what was asked for
     parties      whom it concerns: its owner, those of its nodes, who has joined it, and ANY if anybody may
@@ -19,6 +19,7 @@ nodes are told of it and that its requestor watches it are one transaction.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Self
 
 from pymongo import ASCENDING, IndexModel
@@ -59,7 +60,7 @@ class Pipeline:
         usage: UsageInformation: how it is to be used.
         target: EndPoint to which its tail sends results; empty: they are asked for.
         multi_client: whether clients of others may find it.
-        node_owners: subjects that registered its nodes.
+        stage_owners: for each stage the subjects that registered its nodes.
         revision: from 1, of what was asked for; `version` counts its deployments too.
         execution: how this server runs it (`objective`, `batch`, `origin`); None: its nodes do that themselves.
         clients: subjects that have joined it.
@@ -75,7 +76,7 @@ class Pipeline:
     usage: Wire
     target: Wire
     multi_client: bool
-    node_owners: Sequence[str]
+    stage_owners: Sequence[Sequence[str]]
     version: int
     created: datetime
     changed: datetime
@@ -89,7 +90,9 @@ class Pipeline:
     @property
     def parties(self) -> list[str]:
         """Whom it concerns."""
-        return sorted({self.owner, *self.node_owners, *self.clients, *([ANY] if self.multi_client else [])})
+        return sorted(
+            {self.owner, *chain(*self.stage_owners), *self.clients, *([ANY] if self.multi_client else [])}
+        )
 
     @property
     def models(self) -> list[str]:

@@ -11,12 +11,12 @@ from onnx import numpy_helper
 
 Arrays = dict[str, np.ndarray]
 
-_HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
+OPSETS = '"" : 21'
 
 
-def model(text: str, weights: Mapping[str, np.ndarray] | None = None) -> bytes:
+def model(text: str, weights: Mapping[str, np.ndarray] | None = None, opsets: str = OPSETS) -> bytes:
     """The model that a graph in ONNX's textual form is, with these weights."""
-    parsed = onnx.parser.parse_model(_HEAD + text)
+    parsed = onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{opsets}]>\n{text}")
     for name, values in (weights or {}).items():
         parsed.graph.initializer.append(numpy_helper.from_array(values, name))
     onnx.checker.check_model(parsed)
@@ -45,6 +45,15 @@ def chain() -> bytes:
         }""",
         weights(w1=(6, 8), b1=(8,), w2=(8, 3)),
     )
+
+
+def back() -> bytes:
+    """[N, 3] -> [N, 6]: what `chain` gives becomes what it takes."""
+    text = """back (float[rows,3] given) => (float[rows,6] found) {
+        a = MatMul(given, w1)
+        found = Tanh(a)
+    }"""
+    return model(text, weights(w1=(3, 6)))
 
 
 def residual() -> bytes:

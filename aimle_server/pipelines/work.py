@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from aimle_server.pipelines.parts import PipelineParts, part_id
 from aimle_server.procedures.split_pipelines import own_watch
-from aimle_server.procedures.split_stages import named
+from aimle_server.procedures.split_stages import missing, named
 from aimle_server.split.aim import Aim
-from aimle_server.split.cutting import CuttableModel, InvalidOnnx
-from aimle_server.split.deployment import Deployment, Measurement, Part
+from aimle_server.split.cutting import CuttableModel
+from aimle_server.split.deployment import Deployment, Measurement
 from aimle_server.split.execution import PipelineRunner
+from aimle_server.split.joining import StageModel, join
 from aimle_server.split.nodes import LoadedStage, NodeClient, NodeError
 from aimle_server.split.planner import NoPlan, Objective
+from aimle_server.split.reading import InvalidOnnx
 from aimle_server.split.survey import Profiles
 from ml_repository.artifacts import Artifacts
 from ml_repository.model_record import StoredModel
@@ -123,50 +125,60 @@ class Work:
 
     async def _made(self) -> PipelineRunner:
         pipeline, tools = self.pipeline, self._tools
-        [model_id] = pipeline.models
-        whole = await tools.models.get(model_id)
-        if whole is None or whole.bytes is None or pipeline.execution is None:
-            raise Conflict("the model of the pipeline is gone", cause="ML_MODEL_NOT_FOUND")
-        model = await asyncio.to_thread(CuttableModel, await self._content(whole.bytes.artifact_id))
-        execution = pipeline.execution
+        models = await self._models()
+        execution = pipeline.execution or {}
         aim = Aim(
             objective=Objective(execution["objective"]),
             batch=execution["batch"],
             origin=execution.get("origin"),
-            workers=named(pipeline.stages),
+            workers=[named([stage]) for stage in pipeline.stages],
             in_order=execution.get("inOrder", False),
             most_cuts=execution.get("mostCuts"),
         )
         return PipelineRunner(
             await self._clients(),
-            model,
-            lambda part: self._keep(whole, part),
+            await self._joined(models),
+            lambda part: tools.parts.keep(pipeline, models, part),
             aim,
             tell=self._tell,
             profiles=tools.profiles,
             clock=tools.clock,
         )
 
-    async def _content(self, artifact_id: str) -> bytes:
-        artifact = await self._tools.artifacts.find(artifact_id)
+    async def _models(self) -> list[StoredModel]:
+        """The model of each stage."""
+        found = [await self._tools.models.get(stage["mlModelId"]) for stage in self.pipeline.stages]
+        models = [model for model in found if model is not None]
+        if len(models) < len(found):
+            raise _gone()
+        return models
+
+    async def _joined(self, models: Sequence[StoredModel]) -> CuttableModel:
+        """One model that does what those of the stages do."""
+        stages = zip(self.pipeline.stages, models, strict=True)
+        parts = [StageModel(stage["stageId"], await self._content(model)) for stage, model in stages]
+        return await asyncio.to_thread(join, parts)
+
+    async def _content(self, model: StoredModel) -> bytes:
+        artifact = await self._tools.artifacts.find(model.bytes.artifact_id) if model.bytes else None
         if artifact is None:
-            raise Conflict("the model of the pipeline is gone", cause="ML_MODEL_NOT_FOUND")
+            raise _gone()
         return b"".join([piece async for piece in self._tools.artifacts.read(artifact)])
 
     async def _clients(self) -> dict[str, NodeClient]:
-        """The nodes of the pipeline that are registered now, and the one where inputs come from, by their address."""
+        """The nodes of the pipeline that are registered now, and the one where inputs come from, by their address.
+
+        One that several stages name is registered for the models of all of them.
+        """
         pipeline, origin = self.pipeline, (self.pipeline.execution or {}).get("origin")
-        workers, [model] = named(pipeline.stages), pipeline.models
+        workers = named(pipeline.stages)
         nodes = await self._tools.nodes.at([*workers, origin or workers[0]], self._tools.clock.now())
+        unfit = missing(pipeline, nodes)
         return {
             node.address: NodeClient(self._tools.outbound, node.runtime)
             for node in nodes
-            if node.runtime
-            and (node.takes(model, pipeline.usage) if node.address in workers else node.address == origin)
+            if node.runtime and node.address not in unfit
         }
-
-    async def _keep(self, whole: StoredModel, part: Part) -> str:
-        return await self._tools.parts.keep(self.pipeline, whole, part)
 
     async def _tell(self, deployment: Deployment | None) -> None:
         await self._write(deployment, "" if deployment else "its nodes cannot run it now")
@@ -196,6 +208,10 @@ class Work:
         await self._tools.parts.remove(self.pipeline, former=True)
 
 
+def _gone() -> Conflict:
+    return Conflict("a model of the pipeline is gone", cause="ML_MODEL_NOT_FOUND")
+
+
 def _wire(pipeline: Pipeline, deployment: Deployment) -> dict[str, Any]:
     """What is stored of a deployment."""
     stages = deployment.stages
@@ -210,9 +226,20 @@ def _wire(pipeline: Pipeline, deployment: Deployment) -> dict[str, Any]:
             }
             for one in stages
         ],
+        "ends": _ends(deployment, len(pipeline.stages)),
         "stages": [{"node": _root(one.loaded), "stage": one.loaded.id} for one in stages],
         "measured": _measured(deployment.measurement) if deployment.measurement else _predicted(deployment),
     }
+
+
+def _ends(deployment: Deployment, count: int) -> list[dict[str, str]]:
+    """Where each of so many stages of the pipeline begins and ends: at the parts with its first and its last nodes."""
+    parts = [
+        [one.loaded.input_uri for one in deployment.stages if number in one.model_stages]
+        for number in range(count)
+    ]
+    ends = [{"head": of_stage[0], "tail": of_stage[-1]} for of_stage in parts]
+    return [*ends[:-1], {**ends[-1], "tail": deployment.tail}]
 
 
 def _root(loaded: LoadedStage) -> str:

@@ -15,6 +15,7 @@ from aimle_server.procedures.split_stages import (
     PIPELINE_INFO,
     faults,
     notification,
+    owners_of,
     parts,
     profile_of,
 )
@@ -192,7 +193,7 @@ class SplitPipelineManagement:
             raise InvalidRequest.naming(wrong)
         return {
             **wish.fields(),
-            "node_owners": sorted({node.owner for node in nodes if node.address in wish.nodes}),
+            "stage_owners": [owners_of(stage, nodes) for stage in wish.stages],
             "execution": wish.execution(nodes, models),
         }
 

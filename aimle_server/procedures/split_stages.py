@@ -29,6 +29,12 @@ def named(stages: Iterable[Wire]) -> list[str]:
     return list(dict.fromkeys(address for endpoint in endpoints for address in addresses_of(endpoint)))
 
 
+def owners_of(stage: Wire, nodes: Iterable[Node]) -> list[str]:
+    """Who registered those of the nodes that a stage names."""
+    addresses = named([stage])
+    return sorted({node.owner for node in nodes if node.address in addresses})
+
+
 def missing(pipeline: Pipeline, nodes: Sequence[Node], usage: Wire | None = None) -> list[str]:
     """Nodes of a pipeline that are not among those that count, or do not run its models for its usage, or another."""
     usage = pipeline.usage if usage is None else usage
@@ -124,11 +130,17 @@ def profile_of(pipeline: Pipeline, missing: Sequence[str], *, whole: bool) -> di
 
 
 def _stages(pipeline: Pipeline) -> list[Wire]:
-    """The stages; one that this server runs is entered and left where it put the parts."""
+    """The stages; those that this server runs are entered and left where it put the parts.
+
+    A stage that is not the last one ends at the part which has the end of it: results come from the last one only.
+    """
     if pipeline.deployment is None:
         return list(pipeline.stages)
-    ends = {"headEp": {"uri": pipeline.deployment["head"]}, "tailEp": {"uri": pipeline.deployment["tail"]}}
-    return [{**stage, **ends} for stage in pipeline.stages]
+    ends = pipeline.deployment["ends"]
+    return [
+        {**stage, "headEp": {"uri": end["head"]}, "tailEp": {"uri": end["tail"]}}
+        for stage, end in zip(pipeline.stages, ends, strict=True)
+    ]
 
 
 def _execution(execution: Wire, deployment: Wire) -> dict[str, Any]:

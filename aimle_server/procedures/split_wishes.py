@@ -102,7 +102,7 @@ class Wish:
     def execution(self, nodes: Sequence[Node], models: Sequence[StoredModel]) -> dict[str, Any] | None:
         """How this server runs it; None: its nodes have to.
 
-        It runs one stage: an ONNX model whose file is here, on nodes that run what they are given.
+        It runs ONNX models whose files are here, on nodes that run what they are given.
 
         Args:
             nodes: those that are registered, of its own and where inputs come from.
@@ -110,8 +110,9 @@ class Wish:
         Raises:
             InvalidRequest: it was asked to and cannot, or inputs are to come from no node.
         """
-        whole = len(self.stages) == 1 and all(model.onnx and model.bytes for model in models)
-        if not whole or not all(self._ours(endpoint, nodes) for endpoint in self.stages[0]["nodeOrder"]):
+        endpoints = [endpoint for stage in self.stages for endpoint in stage["nodeOrder"]]
+        here = all(model.onnx and model.bytes for model in models)
+        if not here or not all(self._ours(endpoint, nodes) for endpoint in endpoints):
             if self.run_here:
                 raise InvalidRequest.of(self.pointer, "is not what this server runs")
             return None

@@ -2,27 +2,18 @@
 
 A cut separates the first nodes of the graph, in the order in which the model lists them, from the rest. What crosses
 it is every tensor of the front, or input of the model, that the rest still reads or that is a result: one tensor in a
-plain network, several beside a residual connection. Needs the extra `split`, which is imported only when something is
-cut.
+plain network, several beside a residual connection.
 """
 
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sbi.errors import NotSupported
-
-Onnx = Any
-"""An object of the package onnx, whose types are not there without the extra."""
-
-
-class InvalidOnnx(ValueError):
-    """These bytes are not one whole ONNX model; the message says why and is fit for whoever sent them."""
+from aimle_server.split.reading import InvalidOnnx, Onnx, batch_of, inputs_of, is_plain, package, read
 
 
 @dataclass(frozen=True)
@@ -60,30 +51,46 @@ def cut(model: bytes | Path, points: Sequence[CutPoint]) -> list[bytes]:
     return CuttableModel(model).parts(points)
 
 
+def spread(points: Sequence[CutPoint], most: int, always: Sequence[CutPoint] = ()) -> list[CutPoint]:
+    """So many cuts along the whole graph: of each stretch of it the one that fewest bytes cross; and some always."""
+    others = [point for point in points if point not in always]
+    groups = min(most, len(others))
+    stretches = [
+        others[index * len(others) // groups : (index + 1) * len(others) // groups] for index in range(groups)
+    ]
+    chosen = [min(stretch, key=lambda point: point.bytes_per_sample) for stretch in stretches]
+    return sorted([*chosen, *always], key=lambda point: point.position)
+
+
 class CuttableModel:
     """A model that is cut more than once, so it is read only once; for a large one that takes seconds.
+
+    Args:
+        joints: where it has to be possible to cut it, in order, as positions of cuts: it was made of several models.
 
     Attributes:
         inputs, outputs: names of its tensors.
         length: how many nodes its graph has.
         points: as of `cut_points`.
+        joints: those of the points that were asked for.
         sha256: of the whole file, in hexadecimal.
 
     Raises: as `cut_points`.
     """
 
-    def __init__(self, model: bytes | Path) -> None:
-        self._onnx = _package()
+    def __init__(self, model: bytes | Path, joints: Sequence[int] = ()) -> None:
+        self._onnx = package()
         content = model.read_bytes() if isinstance(model, Path) else model
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self._model = _read(self._onnx, content)
+        self._model = read(self._onnx, content)
         graph = self._model.graph
         self.length = len(graph.node)
-        stored = {tensor.name for tensor in graph.initializer}
-        self.inputs = tuple(value.name for value in graph.input if value.name not in stored)
+        self.inputs = tuple(value.name for value in inputs_of(graph))
         self.outputs = tuple(value.name for value in graph.output)
+        self._batch = batch_of(graph)
         self._extractor = self._onnx.utils.Extractor(self._model)
-        self.points = tuple(self._found()) if _is_plain(graph) else ()
+        self.points = tuple(self._found()) if is_plain(graph) else ()
+        self.joints = self._at(joints) if joints else ()
 
     @property
     def input_bytes(self) -> int:
@@ -125,6 +132,15 @@ class CuttableModel:
             if size is not None and crossing:
                 yield CutPoint(position, crossing, size)
 
+    def _at(self, positions: Sequence[int]) -> tuple[CutPoint, ...]:
+        """The cuts at these positions; where nothing changes from one position to the next, both are one cut."""
+        crossing = dict(_crossings(self._model.graph, self.inputs))
+        cuts = {point.tensors: point for point in self.points}
+        found = [cuts[crossing[position]] for position in positions if crossing.get(position) in cuts]
+        if len({cut.position for cut in found}) != len(positions):
+            raise InvalidOnnx("it cannot be cut where its stages meet")
+        return tuple(found)
+
     def _bytes(self, names: Iterable[str]) -> int | None:
         """Bytes of one sample of these tensors; None: the model does not say."""
         sizes = [self._size(name) for name in names]
@@ -158,63 +174,6 @@ class CuttableModel:
         if dimension.HasField("dim_value"):
             return int(dimension.dim_value)
         return 1 if dimension.dim_param and dimension.dim_param == self._batch else None
-
-    @cached_property
-    def _batch(self) -> str:
-        """The name of the dimension that counts samples: the first one of the first input."""
-        for value in self._model.graph.input:
-            if value.name in self.inputs[:1]:
-                dimensions = value.type.tensor_type.shape.dim
-                return dimensions[0].dim_param if dimensions else ""
-        return ""
-
-
-def _package() -> Onnx:
-    try:
-        import onnx
-        import onnx.checker
-        import onnx.helper
-        import onnx.shape_inference
-        import onnx.utils
-    except ModuleNotFoundError as error:
-        raise NotSupported("this server cuts no models: it has no onnx (extra `split`)") from error
-    return onnx
-
-
-def _read(onnx: Onnx, content: bytes) -> Onnx:
-    """The model with the shapes of its tensors.
-
-    It holds all its weights itself: other files that it names would be read from wherever it likes.
-    """
-    try:
-        model = onnx.load_model_from_string(content)
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
-            raise InvalidOnnx("its weights are in other files")
-        onnx.checker.check_model(model)
-        return onnx.shape_inference.infer_shapes(model)
-    except InvalidOnnx:
-        raise
-    except Exception as error:  # what protobuf and onnx raise has no common base
-        raise InvalidOnnx("not a valid ONNX model") from error
-
-
-def _tensors(graph: Onnx) -> Iterator[Onnx]:
-    """Every tensor that is stored in a graph, or in a graph within it."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
-                    yield from _tensors(inner)
-
-
-def _is_plain(graph: Onnx) -> bool:
-    """Whether each node reads only what it names: one with a graph within reads other tensors as well."""
-    within = (attribute for node in graph.node for attribute in node.attribute)
-    return not graph.sparse_initializer and not any(
-        attribute.HasField("g") or attribute.graphs for attribute in within
-    )
 
 
 def _crossings(graph: Onnx, inputs: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:

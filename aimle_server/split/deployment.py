@@ -21,11 +21,16 @@ Store = Callable[[Part], Awaitable[str]]
 
 @dataclass(frozen=True)
 class RunningStage:
-    """A stage of the plan, where it is, and the tensors that it gives."""
+    """A stage of the plan, where it is, and the tensors that it gives.
+
+    Attributes:
+        model_stages: numbers of the stages of the model that its part has something of.
+    """
 
     stage: Stage
     loaded: LoadedStage
     gives: tuple[str, ...]
+    model_stages: range
 
 
 @dataclass(frozen=True)
@@ -136,4 +141,5 @@ class Deployer:
         url, sha256 = self._stored[borders]
         with self._fleet.noting(stage.node) as node:
             loaded = await node.load(url, sha256, self._batch)
-        return RunningStage(stage, loaded, self._survey.gives(stage.last_cut))
+        survey = self._survey
+        return RunningStage(stage, loaded, survey.gives(stage.last_cut), survey.stages.of(*borders))

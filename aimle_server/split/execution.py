@@ -11,10 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aimle_server.split.aim import Aim
-from aimle_server.split.cutting import CutPoint, CuttableModel, InvalidOnnx
+from aimle_server.split.cutting import CutPoint, CuttableModel
 from aimle_server.split.deployment import Deployer, Deployment, Measurement, RunningStage, Store
 from aimle_server.split.nodes import Fleet, NodeClient, NodeError, NodeRefused, NodeUnreachable, StageLook
 from aimle_server.split.planner import NoPlan, Plan, Stage, better
+from aimle_server.split.reading import InvalidOnnx
 from aimle_server.split.survey import Profiles, Survey, differs
 from sbi.clock import Clock
 

@@ -7,7 +7,7 @@ its cuts. A frame is what travels at once, one or more samples; all numbers are 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 MOST_NODES = 8
 """With how many nodes the optimum is found in less than a second; each more doubles that."""
@@ -96,6 +97,7 @@ class Problem:
         links: by (from, to); one that is not there cannot be used.
         origin: where inputs come from and results are wanted; None: their ways do not count.
         order: the nodes in the order in which all of them are to run; None: as is best.
+        allowed: by node, bool[borders, borders]: which parts it may run; a node that is not there may run all.
     """
 
     sizes: Sequence[int]
@@ -103,6 +105,7 @@ class Problem:
     links: Mapping[tuple[str, str], Link]
     origin: str | None = None
     order: Sequence[str] | None = None
+    allowed: Mapping[str, Flags] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -122,8 +125,9 @@ class Problem:
         return Cost(link.latency_s + busy, busy)
 
     def compute(self, node: str) -> Cost:
-        """What each part takes on a node, [first border, last border]."""
-        return Cost(self.times[node], self.times[node])
+        """What each part takes on a node, [first border, last border]; infinite where it may not run it."""
+        times = np.where(self.allowed.get(node, True), self.times[node], math.inf)
+        return Cost(times, times)
 
     def may_follow(self, used: frozenset[str]) -> Sequence[str]:
         """Which nodes may come after those that are used."""
@@ -186,7 +190,7 @@ def _steps(problem: Problem, stages: Sequence[Stage]) -> Iterator[tuple[float, f
         if stage.node not in problem.times:
             yield math.inf, math.inf
             continue
-        seconds = float(problem.times[stage.node][stage.first_cut, stage.last_cut])
+        seconds = float(problem.compute(stage.node).seconds[stage.first_cut, stage.last_cut])
         yield seconds, seconds
 
 

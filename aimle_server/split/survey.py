@@ -6,15 +6,17 @@ Measurements are kept, by node and part, until they are found to be out of date.
 import asyncio
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
 from aimle_server.split.aim import Aim
-from aimle_server.split.cutting import CutPoint, CuttableModel
+from aimle_server.split.cutting import CuttableModel, spread
 from aimle_server.split.nodes import NodeClient, NodeRefused, NodeUnreachable
 from aimle_server.split.planner import MOST_NODES, Link, NoPlan, Plan, Problem, Stage, predict
 from aimle_server.split.search import Known, Measured, least_times, seek
+from aimle_server.split.stages import Stages
 
 MOST_CUTS = 256
 """Of a model with more of them so many are considered, spread over it."""
@@ -26,12 +28,14 @@ class Part:
 
     Attributes:
         first_cut, last_cut: its borders; 0 are the model's inputs.
+        stages: numbers of the stages of the model that it has something of.
         content: an ONNX model.
         sha256: of the content, in hexadecimal.
     """
 
     first_cut: int
     last_cut: int
+    stages: range
     content: bytes
     sha256: str
 
@@ -65,11 +69,14 @@ class Survey:
 
     Attributes:
         cuts: those that are considered, in their order.
+        stages: which parts are of which stage of the model, and who may run them.
     """
 
     def __init__(self, model: CuttableModel, profiles: Profiles, aim: Aim) -> None:
         self.model = model
-        self.cuts = spread(model.points, min(aim.most_cuts or MOST_CUTS, MOST_CUTS))
+        self.cuts = spread(model.points, min(aim.most_cuts or MOST_CUTS, MOST_CUTS), model.joints)
+        limits = [0, *(1 + self.cuts.index(joint) for joint in model.joints), self.end]
+        self.stages = Stages(limits, aim.workers)
         self._profiles = profiles
         self._aim = aim
         self._links: dict[tuple[str, str], Link] = {}
@@ -144,7 +151,7 @@ class Survey:
     def _cut(self, first: int, last: int) -> Part:
         borders = [None, *self.cuts, None]
         content = self.model.part(borders[first], borders[last])
-        return Part(first, last, content, hashlib.sha256(content).hexdigest())
+        return Part(first, last, self.stages.of(first, last), content, hashlib.sha256(content).hexdigest())
 
     def forget(self, node: NodeClient) -> None:
         """As of Profiles."""
@@ -158,7 +165,7 @@ class Survey:
         """
         before, self._links = self._links, {}
         idle = [name for name in self._workers(nodes) if name not in busy]
-        speeds = [await self._speed_changed(nodes[name]) for name in idle]
+        speeds = [await self._speed_changed(name, nodes[name]) for name in idle]
         await self._measure_links(nodes)
         changed = [
             differs(link.seconds(size), before[pair].seconds(size), self._aim.margin)
@@ -168,13 +175,14 @@ class Survey:
         ]
         return any(speeds) or any(changed) or self._links.keys() != before.keys()
 
-    async def _speed_changed(self, node: NodeClient) -> bool:
-        """Whether a node runs the whole model faster or slower than it did."""
-        before = self._measured(node).get((0, self.end))
+    async def _speed_changed(self, name: str, node: NodeClient) -> bool:
+        """Whether a node runs as much of the model as it may faster or slower than it did."""
+        most = self.stages.largest(name)
+        before = self._measured(node).get(most)
         if before is None:
             return False
         try:
-            now = await self._measure(node, 0, self.end)
+            now = await self._measure(node, *most)
         except NodeUnreachable:
             return False
         if now is None or not differs(now, before, self._aim.margin):
@@ -183,28 +191,37 @@ class Survey:
         return True
 
     async def _known(self, nodes: Mapping[str, NodeClient]) -> Known:
-        """What was measured on as many nodes as are planned with, at least the whole model."""
-        found = await asyncio.gather(*(self._whole(nodes[name]) for name in self._workers(nodes)))
-        known = dict(zip(self._workers(nodes), found, strict=True))
+        """What was measured on as many nodes as are planned with, at least as much of the model as each may run."""
+        workers = self._workers(nodes)
+        found = await asyncio.gather(*(self._most(name, nodes[name]) for name in workers))
+        known = dict(zip(workers, found, strict=True))
         answering = {name: measured for name, measured in known.items() if measured is not None}
+        return {name: answering[name] for name in self._ranked(answering)[:MOST_NODES]}
 
-        def rank(name: str) -> tuple[bool, float]:
-            return name != self._aim.origin, answering[name][0, self.end] or math.inf
+    def _ranked(self, known: Known) -> list[str]:
+        """The nodes: the origin, then the fastest of those that may run the same, then the second ones, and so on."""
+        most = {name: self.stages.largest(name) for name in known}
+        fastest = sorted(known, key=lambda name: known[name][most[name]] or math.inf)
+        before = Counter[tuple[int, int]]()
+        places = {}
+        for name in fastest:
+            places[name] = (name != self._aim.origin, before[most[name]])
+            before[most[name]] += 1
+        return sorted(fastest, key=places.__getitem__)
 
-        return {name: answering[name] for name in sorted(answering, key=rank)[:MOST_NODES]}
-
-    async def _whole(self, node: NodeClient) -> Measured | None:
+    async def _most(self, name: str, node: NodeClient) -> Measured | None:
         """What was measured on a node; None: it does not answer."""
+        most = self.stages.largest(name)
         try:
-            if (0, self.end) not in self._measured(node):
-                await self._measure(node, 0, self.end)
+            if most not in self._measured(node):
+                await self._measure(node, *most)
         except NodeUnreachable:
             return None
         return self._measured(node)
 
     def _workers(self, nodes: Mapping[str, NodeClient]) -> list[str]:
         """Those that may run parts."""
-        return [name for name in nodes if self._aim.workers is None or name in self._aim.workers]
+        return [name for name in nodes if self.stages.may_work(name)]
 
     def _measured(self, node: NodeClient) -> Measured:
         """What was measured on a node, between the borders that are considered."""
@@ -239,7 +256,8 @@ class Survey:
             times={name: least_times(measured, len(self.sizes)) for name, measured in known.items()},
             links={pair: link for pair, link in self._links.items() if set(pair) <= nodes.keys()},
             origin=self._aim.origin,
-            order=self._aim.workers if self._aim.in_order else None,
+            order=self._aim.order,
+            allowed=self.stages.allowed,
         )
 
     async def _measure_links(self, nodes: Mapping[str, NodeClient]) -> None:
@@ -255,12 +273,3 @@ class Survey:
 def differs(now: float, before: float, margin: float) -> bool:
     """Whether a measurement has moved by more than this fraction of what it was."""
     return abs(now - before) > margin * before
-
-
-def spread(points: Sequence[CutPoint], most: int) -> list[CutPoint]:
-    """So many cuts along the whole graph: of each stretch of it the one that fewest bytes cross."""
-    groups = min(most, len(points))
-    stretches = [
-        points[index * len(points) // groups : (index + 1) * len(points) // groups] for index in range(groups)
-    ]
-    return [min(stretch, key=lambda point: point.bytes_per_sample) for stretch in stretches]

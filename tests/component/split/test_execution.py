@@ -219,7 +219,7 @@ async def test_a_little_of_the_whole_is_let_be(site: Site, files: Files) -> None
     """A stage of a few percent of the latency may be three times slower; its node is not held up to be measured."""
     site.ue.slowdown = 40.0
     whole, profiles = narrowing(), Profiles()
-    aim = Aim(batch=SAMPLES, workers=["ue", "edge"], in_order=True)
+    aim = Aim(batch=SAMPLES, workers=[["ue", "edge"]], in_order=True)
     async with a_runner(site.uris, whole, aim, files, Told(), profiles=profiles) as runner:
         await runner.start()
         await runner.deploy([Stage("ue", 0, 1), Stage("edge", 1, len(runner.cuts) + 1)])

@@ -12,15 +12,18 @@ from aiohttp.test_utils import TestServer
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from aimle_client.split.emulation import Emulation
 from aimle_server.split.aim import Aim
-from aimle_server.split.cutting import CutPoint, CuttableModel
+from aimle_server.split.cutting import CutPoint, CuttableModel, spread
+from aimle_server.split.joining import StageModel, join
 from aimle_server.split.nodes import LoadedStage, NodeClient, NodeRefused, NodeUnreachable
 from aimle_server.split.planner import NoPlan, Stage
-from aimle_server.split.survey import Profiles, Survey, differs, spread
+from aimle_server.split.survey import Profiles, Survey, differs
 from sbi.outbound import Outbound, TargetPolicy
 from tests.support import Listener
-from tests.support_onnx import chain
+from tests.support_onnx import back, chain
 from tests.support_split import a_node
+from tests.support_split import nodes as some_nodes
 
 pytestmark = pytest.mark.split
 
@@ -91,17 +94,31 @@ async def test_nodes_that_run_only_in_one_order(outbound: Outbound) -> None:
     async with a_node() as one, a_node() as two:
         nodes = {"one": NodeClient(outbound, one.uri), "two": NodeClient(outbound, two.uri)}
         for order in (["one", "two"], ["two", "one"]):
-            fixed = Survey(CuttableModel(chain()), Profiles(), Aim(workers=order, in_order=True))
+            fixed = Survey(CuttableModel(chain()), Profiles(), Aim(workers=[order], in_order=True))
             assert [stage.node for stage in (await fixed.best(nodes)).stages] == order
+
+
+async def test_a_stage_of_few_nodes_is_not_forgotten(
+    outbound: Outbound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are more nodes than are planned with, those are planned with that all stages need."""
+    monkeypatch.setattr("aimle_server.split.survey.MOST_NODES", 2)
+    model = join([StageModel("a", chain()), StageModel("b", back())])
+    async with some_nodes(2) as fast, a_node(emulation=Emulation(slowdown=100.0)) as slow:
+        clients = {node.uri: NodeClient(outbound, node.uri) for node in (*fast, slow)}
+        *many, only = clients
+        found = await Survey(model, Profiles(), Aim(workers=[many, [only]])).best(clients)
+    assert found.stages[-1].node == only
+    assert found.stages[0].node in many
 
 
 async def test_an_origin_that_runs_nothing(outbound: Outbound) -> None:
     """Inputs may come from a node that is not to run parts; its ways count."""
     async with a_node() as one, a_node() as two:
         nodes = {"one": NodeClient(outbound, one.uri), "two": NodeClient(outbound, two.uri)}
-        aim, profiles = Aim(origin="one", workers=["two"]), Profiles()
+        aim, profiles = Aim(origin="one", workers=[["two"]]), Profiles()
         found = await Survey(CuttableModel(chain()), profiles, aim).best(nodes)
-        alone = await Survey(CuttableModel(chain()), profiles, Aim(workers=["two"])).best(nodes)
+        alone = await Survey(CuttableModel(chain()), profiles, Aim(workers=[["two"]])).best(nodes)
     assert [stage.node for stage in found.stages] == ["two"]
     assert found.latency_s > alone.latency_s
 

@@ -9,7 +9,8 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from aimle_server.split.cutting import CutPoint, CuttableModel, InvalidOnnx, cut, cut_points  # noqa: E402
+from aimle_server.split.cutting import CutPoint, CuttableModel, cut, cut_points  # noqa: E402
+from aimle_server.split.reading import InvalidOnnx  # noqa: E402
 from tests.support_onnx import MODELS, branching, chain, inputs, model, residual, run, weights  # noqa: E402
 
 pytestmark = pytest.mark.split

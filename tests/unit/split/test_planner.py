@@ -37,7 +37,7 @@ def matrix(borders: int, seconds: Mapping[tuple[int, int], float]) -> Array:
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """Up to four nodes and four cuts; here and there a part that does not run, or a link that is not there."""
+    """Up to four nodes and four cuts; here and there a part that does not run or may not, or no link."""
     nodes = NODES[: draw(st.integers(1, 4))]
     borders = draw(st.integers(2, 6))
     parts = list(combinations(range(borders), 2))
@@ -54,6 +54,13 @@ def problems(draw: st.DrawFn) -> Problem:
         },
         origin=draw(st.sampled_from([None, "outside", *nodes])),
         order=draw(st.one_of(st.none(), st.permutations(nodes))),
+        allowed={
+            node: np.array(draw(st.lists(st.booleans(), min_size=borders**2, max_size=borders**2))).reshape(
+                borders, borders
+            )
+            for node in nodes
+            if draw(st.booleans())
+        },
     )
 
 
@@ -71,7 +78,12 @@ def everything(problem: Problem) -> Iterator[tuple[float, float]]:
                 used = [(problem.links[one, two], problem.sizes[cut]) for one, two, cut in hops if one != two]
             except KeyError:
                 continue
-            computing = [problem.times[node][borders[n], borders[n + 1]] for n, node in enumerate(order)]
+            parts = [(node, borders[n], borders[n + 1]) for n, node in enumerate(order)]
+            if not all(
+                problem.allowed[node][first, last] for node, first, last in parts if node in problem.allowed
+            ):
+                continue
+            computing = [problem.times[node][first, last] for node, first, last in parts]
             sending = [size / link.bytes_per_s for link, size in used]
             latency = sum(computing) + sum(sending) + sum(link.latency_s for link, _ in used)
             if latency < math.inf:

@@ -126,6 +126,7 @@ class PipelineOperations(ListeningCalls):
         model_id: str,
         nodes: Sequence[str],
         *,
+        then: Sequence[tuple[str, Sequence[str]]] = (),
         objective: str | None = None,
         batch: int | None = None,
         origin: str | None = None,
@@ -139,6 +140,7 @@ class PipelineOperations(ListeningCalls):
         Args:
             model_id: the mlModelId.
             nodes: URIs of registered nodes; the server decides which of those run what, if they let it.
+            then: further stages, each the mlModelId of what takes the results of the one before, and its nodes.
             objective: LATENCY or THROUGHPUT.
             batch: samples of a frame.
             origin: URI of the node where inputs come from and results are wanted; it need not be one of `nodes`.
@@ -160,7 +162,8 @@ class PipelineOperations(ListeningCalls):
             mostCuts=most_cuts,
             multiClient=multi_client,
         )
-        wanted = given(stageInfo=[_stage(model_id, nodes)], usageInfo=usage, aimle=extension or None)
+        stages = [_stage(*stage, number) for number, stage in enumerate([(model_id, nodes), *then], 1)]
+        wanted = given(stageInfo=stages, usageInfo=usage, aimle=extension or None)
         body = {"requestorId": self._name, "splitOpRequirements": wanted}
         mailbox, answer = await self._asked(_REQUESTS, body)
         profile = read(SplitOpPipelineCreateResp(), answer.body)["splitOpProfile"]
@@ -228,11 +231,11 @@ class PipelineOperations(ListeningCalls):
         return mailbox, answer
 
 
-def _stage(model_id: str, nodes: Sequence[str]) -> dict[str, Any]:
+def _stage(model_id: str, nodes: Sequence[str], number: int = 1) -> dict[str, Any]:
     """The StageInfo of a model at these nodes."""
     order = [{"uri": uri} for uri in nodes]
     return {
-        "stageId": "1",
+        "stageId": str(number),
         "headEp": order[0],
         "tailEp": order[-1],
         "nodeOrder": order,

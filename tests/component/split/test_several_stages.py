@@ -320,3 +320,18 @@ async def test_inputs_from_a_node_of_no_stage(site: World) -> None:
     assert parts(site, profile) == ["ue", "cloud-2"]
     assert profile["aimle"]["execution"]["origin"] == origin
     assert profile["aimle"]["execution"]["latency"] > 0
+
+
+async def test_a_val_server_has_several_stages(site: World) -> None:
+    """With the SDK: a model, its nodes, and what comes then."""
+    credentials = site.server.credentials["val-1"]
+    async with ValServer(site.server.url, credentials, listen=("127.0.0.1", 0)) as val:
+        nodes = [site.nodes[name].uri for name in ("ue", "cloud-2")]
+        pipeline = await val.create_pipeline("net", nodes[:1], then=[("judge", nodes[1:])])
+        assert [part["node"] for part in pipeline.profile["aimle"]["execution"]["parts"]] == nodes
+        frame = inputs(residual())
+        async with asyncio.timeout(20), pipeline.open() as stream:
+            found = await stream.infer(frame)
+        await pipeline.delete()
+    expected = run(judge(), {"image": run(residual(), frame)["scores"]})["odds"]
+    np.testing.assert_allclose(found["odds"], expected, rtol=0, atol=1e-5)

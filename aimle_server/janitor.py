@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from pymongo.errors import PyMongoError
-
 from aimle_server.hfl.folders import Folders
-from ml_repository.database import translate
+from ml_repository.database import tried_again
 from ml_repository.repository import Repository
 from sbi.clock import Clock
 from sbi.spool import Spool
@@ -62,8 +60,9 @@ class Janitor:
 
     async def _run(self) -> None:
         while True:
-            await self._unless_away(self._repository.remove_expired)
-            await self._unless_away(self._remove_left_files)
+            for clean in (self._repository.remove_expired, self._remove_left_files):
+                with tried_again(_log, "not everything is cleaned up"):
+                    await clean(self._clock.now())
             for spool in self._spools:
                 await spool.sweep(UPLOAD_AGE)
             await self._clock.sleep(INTERVAL)
@@ -78,12 +77,3 @@ class Janitor:
         left = set(untouched) - waiting
         await self._folders.remove(left & self._left)
         self._left = left
-
-    async def _unless_away(self, clean: Callable[[datetime], Awaitable[None]]) -> None:
-        try:
-            await clean(self._clock.now())
-        except PyMongoError as error:
-            if translate(error) is None:
-                _log.exception("cleaning up failed")
-            else:
-                _log.warning("the database does not answer; nothing is cleaned up")

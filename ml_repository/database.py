@@ -9,11 +9,12 @@ Inside one, the write fails at once and is repeated; writes of one document let 
 """
 
 import asyncio
+import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -214,6 +215,21 @@ def translate(error: BaseException) -> AimleError | None:
     if error.has_error_label(_TRANSIENT) or error.has_error_label("RetryableWriteError"):
         return Unavailable("the database is busy", retry_after=1)
     return None
+
+
+@contextmanager
+def tried_again(log: logging.Logger, meanwhile: str) -> Iterator[None]:
+    """For work in the background that is tried again anyway: what the database keeps from happening is logged.
+
+    `meanwhile`: what that means, `loads are not written`.
+    """
+    try:
+        yield
+    except PyMongoError as error:
+        if translate(error) is None:
+            log.exception("the database refused: %s", meanwhile)
+        else:
+            log.warning("the database does not answer; %s", meanwhile)
 
 
 def _unreachable() -> Unavailable:

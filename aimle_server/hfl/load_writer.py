@@ -4,10 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from pymongo.errors import PyMongoError
-
 from aimle_server.hfl.load import LoadMeter
-from ml_repository.database import translate
+from ml_repository.database import tried_again
 from ml_repository.loads import Loads
 from sbi.clock import Clock
 
@@ -46,13 +44,8 @@ class LoadWriter:
     async def _run(self) -> None:
         while True:
             await self._clock.sleep(INTERVAL)
-            try:
+            with tried_again(_log, "loads are not written"):
                 await self._write()
-            except PyMongoError as error:
-                if translate(error) is None:
-                    _log.exception("loads cannot be written")
-                else:
-                    _log.warning("the database does not answer; loads are not written")
 
     async def _write(self) -> None:
         loads = self._meter.loads()

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pymongo.errors import PyMongoError
 
 from aimle_server.pipelines.work import Tools, Work
-from ml_repository.database import translate
+from ml_repository.database import tried_again
 from ml_repository.split_pipelines import Pipeline
 from ml_repository.subscriptions import Positions
 
@@ -69,13 +69,8 @@ class PipelineDriver:
 
     async def _run(self) -> None:
         while True:
-            try:
+            with tried_again(_log, "pipelines go on as they are"):
                 await self._round()
-            except PyMongoError as error:
-                if translate(error) is None:
-                    _log.exception("pipelines cannot be run")
-                else:
-                    _log.warning("the database does not answer; pipelines go on as they are")
             await self._tools.clock.sleep(LEASE.total_seconds() / 3)
 
     async def _round(self) -> None:

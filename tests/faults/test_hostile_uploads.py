@@ -199,7 +199,8 @@ async def test_uploads_without_an_end(
                 ),
             )
             assert (announced.status, poured.status) == (413, 413)
-            assert lied.status in (204, 400), "the kilobyte is an update, unless it came in one with the rest"
+            # The kilobyte is an update, unless it came in one with the rest, whose reset may overtake the answer.
+            assert lied.status in (204, 400, 0)
             assert lied.sent < 64 * MIB, "what follows the kilobyte is no request"
             assert max(each.seconds for each in (lied, announced, poured)) < LINGER_SECONDS + 6, (
                 "a refused body is not read for long"

@@ -107,15 +107,22 @@ def _outbox(args: argparse.Namespace) -> int:
 
 
 def _scopes_of(role: str) -> list[str]:
-    """A device registers, is reached and hands tasks over; an application asks for everything else."""
+    """A device registers, is reached and hands tasks over; an application asks for everything else.
+
+    A node registers, and fetches models.
+    """
     from aimle_client.apis.task_transfer import API as DIRECT_TRANSFER
     from aimle_server.apis import SERVED_APIS
     from aimle_server.apis.channels import API as CHANNELS
     from aimle_server.apis.client_registration import API as REGISTRATION
+    from aimle_server.apis.split_node_registration import API as NODES
     from aimle_server.apis.task_transfer import API as TRANSFER
     from aimle_server.apis.task_transfer import TRANSFERS_API
+    from ml_repository.apis.artifacts import API as ARTIFACTS
 
     own = {api.scope for api in (REGISTRATION, TRANSFER, TRANSFERS_API)}
+    if role == "node":
+        return sorted({NODES.scope, ARTIFACTS.scope})
     if role == "device":
         return sorted(own | {CHANNELS.scope, DIRECT_TRANSFER.scope})
     return sorted({api.scope for api in SERVED_APIS} - own)
@@ -221,7 +228,9 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
             which = action.add_mutually_exclusive_group(required=name == "add")
             which.add_argument("--scope", action="extend", nargs="+", help="base name of an API: aimles-disc")
             if name == "add":
-                which.add_argument("--role", choices=("device", "application"), help="all scopes it needs")
+                which.add_argument(
+                    "--role", choices=("device", "node", "application"), help="all scopes it needs"
+                )
             action.add_argument("--vendor", help="vendor that models may be restricted to (TS 23.482 8.11)")
 
 

@@ -88,6 +88,7 @@ class SplitPipeline:
         self._pending: dict[int, _Pending] = {}
         self._unsent: asyncio.Queue[int] = asyncio.Queue()
         self._moved = asyncio.Event()
+        self._ended: Exception | None = None
         self._emulation = emulation
         self._session = session
 
@@ -96,13 +97,21 @@ class SplitPipeline:
         self._ends = (head, tail)
         self._moved.set()
 
+    def end(self, error: Exception) -> None:
+        """There is no pipeline any more, nor will there be: this is what all frames get that have no results."""
+        self._ended = error
+        for pending in self._pending.values():
+            if not pending.result.done():
+                pending.result.set_exception(error)
+        self._room.release()
+
     async def infer(self, inputs: Arrays) -> Tensors:
         """The results of one frame of inputs.
 
         Waits as long as there is no pipeline; the caller limits the time, as with `asyncio.timeout`.
 
         Raises:
-            InferenceFailed: a node refused the inputs.
+            InferenceFailed: a node refused the inputs. And what `end` was given.
         """
         return await (await self.submit(inputs))
 
@@ -116,6 +125,9 @@ class SplitPipeline:
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"a frame has at most {MAX_PAYLOAD} bytes")
         await self._room.acquire()
+        if self._ended is not None:
+            self._room.release()  # for the next one that waits
+            raise self._ended
         number, self._next = self._next, self._next + 1
         result: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
         self._pending[number] = _Pending(Frame(self._stream, number, payload).pack(), result)

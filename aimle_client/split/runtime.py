@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from aimle_client.split.pipeline import SplitPipeline
 from aimle_client.split.stage import Stage
 from sbi.clock import Clock
 from sbi.errors import Conflict, InvalidRequest, NotFound, Unavailable
+
+_log = logging.getLogger("aimle.split")
 
 T = TypeVar("T")
 
@@ -144,6 +147,7 @@ class NodeRuntime:
         try:
             return await self._fetch(uri)
         except RequestRefused as error:
+            _log.warning("a model is not given to this node: %s", error)
             raise InvalidRequest.of("/modelUri", f"the model is not given: {error.status}") from error
         except AimleClientError as error:
             raise Unavailable("the model cannot be fetched now") from error

@@ -53,6 +53,8 @@ class Pipeline:
         self._mailbox = mailbox
         self._close = close
         self._subscription = subscription
+        self._streams: set[SplitPipeline] = set()
+        self._ended: NotFound | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}>"
@@ -69,13 +71,18 @@ class Pipeline:
     async def open(self, **options: Any) -> AsyncIterator[SplitPipeline]:
         """Send inputs and get results; where the server puts the pipeline elsewhere, they follow, and none is lost.
 
-        `options` are those of SplitPipeline.
+        When the pipeline is deleted, frames without results and those that come later raise NotFound. `options` are
+        those of SplitPipeline.
         """
         async with SplitPipeline(*self.ends, **options) as stream:
+            self._streams.add(stream)
+            if self._ended is not None:
+                stream.end(self._ended)
             following = asyncio.create_task(self._follow(stream))
             try:
                 yield stream
             finally:
+                self._streams.remove(stream)
                 following.cancel()
                 await asyncio.wait([following])
 
@@ -83,17 +90,31 @@ class Pipeline:
         """Return when the pipeline runs; the caller limits the time. Not while it is open, which does not need it.
 
         A request waits 20 seconds for its pipeline; measuring slow nodes for the first time takes longer.
+
+        Raises:
+            NotFound: it has been deleted.
         """
         while self.profile["aimle"]["state"] != "READY":
             await self.changed()
 
     async def changed(self) -> None:
-        """Return when the server has told of a change, with the profile as it is then; not while it is open."""
-        self.profile = (await self._mailbox.get()).profile
+        """Return when the server has told of a change, with the profile as it is then; not while it is open.
+
+        Raises:
+            NotFound: it has been deleted.
+        """
+        if self._ended is None:
+            event = await self._mailbox.get()
+            self.profile = event.profile
+            if event.sub_event == "DELETED":
+                self._end()
+        if self._ended is not None:
+            raise self._ended
 
     async def delete(self) -> None:
         """Delete it; NotFound if that was done before, or if it is another one's."""
         await self._connection.request("DELETE", f"{_REQUESTS}/{quote(self.id, safe='')}")
+        self._end()
         await self._forget()
 
     async def leave(self) -> None:
@@ -110,10 +131,18 @@ class Pipeline:
         self._close(self._mailbox)
 
     async def _follow(self, stream: SplitPipeline) -> None:
-        while True:
-            before, self.profile = self.ends, (await self._mailbox.get()).profile
-            if self.ends != before:
-                stream.move(*self.ends)
+        with suppress(NotFound):  # which the stream has been told
+            while True:
+                before = self.ends
+                await self.changed()
+                if self.ends != before:
+                    stream.move(*self.ends)
+
+    def _end(self) -> None:
+        """It is deleted: nobody waits for anything of it any more."""
+        self._ended = NotFound(404, detail=f"the pipeline {self.id} was deleted")
+        for stream in self._streams:
+            stream.end(self._ended)
 
 
 class PipelineOperations(ListeningCalls):

@@ -94,7 +94,11 @@ class SplitEventWatch:
         entries = [change.entry(told=change not in news[1:]) for change in changes]
         living = [change for change in changes if change.sub_event != DELETED]
         return Looked(
-            state={**state, "told": [entry for entry in entries if entry]},
+            state={
+                **state,
+                "told": [entry for entry in entries if entry],
+                "over": state.get("over", False) or any(change.sub_event == DELETED for change in news[:1]),
+            },
             topics=_topics(subscription, [change.pipeline for change in living]),
             due=now if news[1:] else now + LONGEST,
             notification=_notification(subscription, news[0]) if news else None,
@@ -115,7 +119,16 @@ class SplitEventWatch:
             gone = await self._pipelines.get(before["id"])
             if gone is not None and gone.ended != NEVER:
                 changes.append(Change(gone, DELETED, (), before))
-        return changes
+        return changes or await self._gone_at_once(subscription)
+
+    async def _gone_at_once(self, subscription: Subscription) -> list[Change]:
+        """The one pipeline of a subscription, if it was deleted before the first look."""
+        wanted, state = subscription.body["splitOpPipelineId"], subscription.state
+        gone = None if wanted == ANY or state.get("over") else await self._pipelines.get(wanted)
+        if gone is None or gone.ended == NEVER or gone.ended < state["since"]:
+            return []
+        visible = await self._discovery.may_see(Caller(subscription.owner, frozenset()), gone)
+        return [Change(gone, DELETED, (), None)] if visible else []
 
     async def _wanted(self, subscription: Subscription) -> list[Pipeline]:
         """The living pipelines that the subscription is about and that the subscriber may know of."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from aimle_server.split.nodes import Fleet, LoadedStage, NodeError
+from aimle_server.split.nodes import Fleet, LoadedStage, NodeError, NodeRefused
 from aimle_server.split.planner import Plan, Stage
 from aimle_server.split.survey import Part, Survey
 
@@ -140,6 +140,10 @@ class Deployer:
             self._stored[borders] = (await self._store(part), part.sha256)
         url, sha256 = self._stored[borders]
         with self._fleet.noting(stage.node) as node:
-            loaded = await node.load(url, sha256, self._batch)
+            try:
+                loaded = await node.load(url, sha256, self._batch)
+            except NodeRefused as error:
+                self._fleet.refusing.add(stage.node)
+                raise NodeRefused(f"{stage.node} does not take its part: {error}") from error
         survey = self._survey
         return RunningStage(stage, loaded, survey.gives(stage.last_cut), survey.stages.of(*borders))

@@ -149,6 +149,8 @@ class PipelineRunner:
         With `review`, speeds and links are measured again as well.
         """
         before = self.fleet.present.keys()
+        if review:
+            self.fleet.refusing.clear()
         looks = await self.fleet.look()
         came_back = bool(looks.keys() - before)
         forced = self._broken(looks)
@@ -162,7 +164,8 @@ class PipelineRunner:
         try:
             await self.replan(forced=forced)
         except (NoPlan, NodeError) as error:
-            _log.warning("a pipeline cannot be planned anew: %s", error)
+            if self.deployment is not None:
+                _log.warning("a pipeline cannot be planned anew: %s", error)
             if forced:
                 await self._give_up()
 
@@ -185,24 +188,26 @@ class PipelineRunner:
                 await self._deployer.retire(deployment.stages)
 
     async def _renew(self, *, forced: bool, confirm: bool = False) -> Deployment:
-        """Plan and deploy, without the nodes that turn out to be gone."""
+        """Plan and deploy, without the nodes that turn out to be gone, or do not take their parts."""
+        refused: NodeRefused | None = None
         while True:
-            best = await self._survey.best(self.fleet.present, confirm=confirm)
+            nodes = self.fleet.present
+            try:
+                best = await self._survey.best(nodes, confirm=confirm)
+            except NoPlan as error:
+                raise refused or error from None
             if not forced and self.deployment is not None and not await self._worth_it(self.deployment, best):
                 return self.deployment
             try:
                 return await self._take_over(best)
             except NodeUnreachable as error:
                 _log.warning("a node is gone: %s", error)
-            except NodeRefused:
-                if not await self._others_lost():
+            except NodeRefused as error:
+                refused = error
+                _log.warning("a pipeline is planned without a node: %s", error)
+                await self.fleet.look()  # one that cannot reach the next refuses too, and is not to blame
+                if self.fleet.present.keys() == nodes.keys():
                     raise
-
-    async def _others_lost(self) -> bool:
-        """Whether nodes are gone that were there; one that cannot reach the next refuses, and is not to blame."""
-        before = set(self.fleet.lost)
-        await self.fleet.look()
-        return bool(self.fleet.lost - before)
 
     async def _worth_it(self, deployment: Deployment, best: Plan) -> bool:
         """Whether the best plan is so much better than the one that works, by what is known now."""

@@ -22,9 +22,12 @@ WORK_SECONDS = 120.0
 
 _MAX_ANSWER = 1 << 20
 
+_MOST_WORDS = 300
+"""Characters of a node's reason that are told."""
+
 
 class NodeError(Exception):
-    """A node did not do what it was asked; the message is fit for anybody and holds no address."""
+    """A node did not do what it was asked; the message is fit for who has the pipeline."""
 
 
 class NodeUnreachable(NodeError):
@@ -157,13 +160,22 @@ class NodeClient:
 
 def _read(answer: Response, schema: Schema | None) -> Any:
     if not 200 <= answer.status < 300:
-        raise NodeRefused(f"a node answers {answer.status}")
+        raise NodeRefused(f"a node answers {answer.status}{_reason(answer)}")
     if schema is None:
         return None
     try:
         return schema.load(json.loads(answer.body))
     except (ValueError, ValidationError) as error:
         raise NodeRefused("a node answers something that its API does not have") from error
+
+
+def _reason(answer: Response) -> str:
+    """What the node says of it, if it says something."""
+    try:
+        detail = str(json.loads(answer.body)["detail"])
+    except (ValueError, TypeError, LookupError):
+        return ""
+    return ": " + "".join(filter(str.isprintable, detail))[:_MOST_WORDS]
 
 
 @dataclass
@@ -174,16 +186,23 @@ class Fleet:
         nodes: all of them, by name, also those that were withdrawn and may still have something of ours.
         lost: names of those that did not answer lately.
         withdrawn: names of those that are to be used no more.
+        refusing: names of those that did not take a part which they had measured.
     """
 
     nodes: dict[str, NodeClient]
     lost: set[str] = field(default_factory=set)
     withdrawn: set[str] = field(default_factory=set)
+    refusing: set[str] = field(default_factory=set)
 
     @property
     def present(self) -> dict[str, NodeClient]:
-        """Those that are neither lost nor withdrawn."""
-        return {name: self.nodes[name] for name in self.nodes.keys() - self.lost - self.withdrawn}
+        """Those that may be used and answer."""
+        return {name: node for name, node in self._offered.items() if name not in self.lost}
+
+    @property
+    def _offered(self) -> dict[str, NodeClient]:
+        unwanted = self.withdrawn | self.refusing
+        return {name: node for name, node in self.nodes.items() if name not in unwanted}
 
     def offer(self, nodes: Mapping[str, NodeClient]) -> None:
         """These may be used from now on, and no others; who is new counts once it has answered a look."""
@@ -202,7 +221,7 @@ class Fleet:
 
     async def look(self) -> dict[str, Mapping[str, StageLook]]:
         """What those see that answer, by name; the others are lost now, and those no longer."""
-        nodes = {name: self.nodes[name] for name in self.nodes.keys() - self.withdrawn}
+        nodes = self._offered
         looks = await asyncio.gather(*map(_look, nodes.values()))
         found = {name: look for name, look in zip(nodes, looks, strict=True) if look is not None}
         self.lost = set(nodes) - set(found)

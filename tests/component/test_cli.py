@@ -134,9 +134,9 @@ async def test_clients(tmp_path: Path, mongo_url: str, database: Database) -> No
 
 
 async def test_roles(tmp_path: Path, mongo_url: str, database: Database) -> None:
-    """A role stands for the scopes that a device, or an application, needs."""
+    """A role stands for the scopes that a device, a node of pipelines, or an application, needs."""
     where = {"AIMLE_DATABASE_URL": mongo_url, "AIMLE_DATABASE_NAME": database.db.name}
-    for name, role in (("ue-1", "device"), ("val-1", "application")):
+    for name, role in (("ue-1", "device"), ("edge-1", "node"), ("val-1", "application")):
         assert aimle(tmp_path, "token", "add", name, "--role", role, **where).returncode == 0
     listed = dict(
         line.split("\t")[:2] for line in aimle(tmp_path, "token", "list", **where).stdout.splitlines()
@@ -149,6 +149,7 @@ async def test_roles(tmp_path: Path, mongo_url: str, database: Database) -> None
         "aimle-channels",
     }
     assert set(listed["ue-1"].split()) == device
+    assert set(listed["edge-1"].split()) == {"aimles-sonreg", "aimle-artifacts"}
     assert {"aimles-trn", "mlr-mlmm", "aimle-artifacts"} < set(listed["val-1"].split())
     assert "aimles-client-reg" not in listed["val-1"]
 

@@ -87,3 +87,25 @@ async def test_what_was_found_is_followed(world: World) -> None:
         await eventually(
             lambda: used not in [p["node"] for p in found.profile["aimle"]["execution"]["parts"]]
         )
+
+
+async def test_a_pipeline_that_is_deleted(world: World) -> None:
+    """Who uses it is told, owner or not: what waits for a result, and what comes later, ends with an error."""
+    async with (
+        asyncio.timeout(30),
+        a_val_server(world, "val-1") as owner,
+        a_val_server(world, "val-2") as other,
+    ):
+        made = await owner.create_pipeline("net", [world.nodes["edge"].uri], multi_client=True)
+        joined = await other.join_pipeline(made.id)
+        async with made.open() as own, joined.open() as stream:
+            await stream.infer(FRAMES[0])
+            await made.delete()
+            for each in (own, stream):  # the other VAL server is told a moment later
+                with pytest.raises(NotFound, match="deleted"):
+                    await each.infer(FRAMES[0])
+        with pytest.raises(NotFound, match="deleted"):
+            await joined.changed()
+        async with made.open() as again:
+            with pytest.raises(NotFound, match="deleted"):
+                await again.infer(FRAMES[0])

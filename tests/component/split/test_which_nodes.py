@@ -7,11 +7,16 @@ import pytest
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
+from aimle_client.http import ClientCredentials
+from aimle_client.split.emulation import Emulation
 from aimle_client.split.node import ProcessingNode
 from aimle_client.val import ValServer
 from aimle_server.pipelines import driver
+from ml_repository.database import Database
+from ml_repository.oauth_clients import OAuthClients
 from tests.support import eventually
 from tests.support_split_pipelines import NODES as CONFIGURATIONS
+from tests.support_split_pipelines import PIPELINES
 from tests.support_split_world import Json, World, answers
 
 pytestmark = pytest.mark.split
@@ -103,3 +108,22 @@ async def test_a_pipeline_that_takes_long_to_begin(world: World, monkeypatch: py
         await pipeline.until_ready()
     assert parts(pipeline.profile) == [world.nodes["edge"].uri]
     await answers(pipeline.profile)
+
+
+async def test_a_node_that_may_not_fetch_its_part(world: World, database: Database) -> None:
+    """Others run it, also slower ones; where there are none, the refusal says which node it was, and why."""
+    secret = await OAuthClients(database).add("poor", ["aimles-sonreg"])
+    url, known = world.server.url, world.server.credentials
+    for name, options in (
+        ("poor", {"credentials": ClientCredentials("poor", secret)}),
+        ("slow", {"credentials": known["edge"], "emulation": Emulation(30.0)}),
+    ):
+        node = ProcessingNode(url, models=["net"], **options)
+        world.nodes[name] = await world.stack.enter_async_context(node)
+    status, problem, _ = await world.call("POST", PIPELINES, world.request("poor"))
+    assert status == 409
+    assert f"{world.nodes['poor'].uri} does not take its part" in problem["detail"]
+    assert "is not given: 403" in problem["detail"]
+    profile, _ = await world.create("slow", "poor")
+    assert parts(profile) == [world.nodes["slow"].uri]
+    await answers(profile)

@@ -56,7 +56,8 @@ class ModelOperations(Calls):
 
         Args:
             model_id: `mlModelId`, unique in the repository.
-            parameters: the tensors, or a safetensors file; None: the bytes follow by `upload_model`.
+            parameters: the tensors, or a file: safetensors, or ONNX with `info={"interopInfo": "ONNX"}`; None: the
+                bytes follow by `upload_model`.
             domain: SPEECH_RECOGNITION, IMAGE_RECOGNITION, IMAGE_PROCESSING, LOCATION_PREDICTION or CUSTOM.
             access: PUBLICLY_AVAILABLE, PRIVATE_USE_ONLY or RESTRICTED, or an MLModelAccessReqs. RESTRICTED says
                 nothing without whom to: it comes of `val_servers` and `val_clients` by itself.
@@ -74,7 +75,7 @@ class ModelOperations(Calls):
 
         Raises:
             Conflict: the mlModelId is in use.
-            RequestRefused: 400, with `invalid_params`, also for a file that is not a valid safetensors file.
+            RequestRefused: 400, with `invalid_params`, also for a file that is not what it is to be.
             TransferFailed: the bytes did not arrive. As after any failure, nothing is stored.
             ValueError: a value that is not listed here, or an `access` that contradicts the rest.
             InvalidTensors: an array has a dtype without a place in a model file.

@@ -103,6 +103,7 @@ class SplitPipeline:
         for pending in self._pending.values():
             if not pending.result.done():
                 pending.result.set_exception(error)
+                pending.result.exception()  # nobody has to have waited for it
         self._room.release()
 
     async def infer(self, inputs: Arrays) -> Tensors:

@@ -28,7 +28,9 @@ class ListeningCalls(Calls):
     @property
     def _listening(self) -> NotificationListener:
         if self._listener is None:
-            raise RuntimeError("nobody listens for what is told later: give ValServer `listen`, or `websocket`")
+            raise RuntimeError(
+                "nobody listens for what is told later: give ValServer `listen`, or `websocket`"
+            )
         return self._listener
 
 

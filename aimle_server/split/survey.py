@@ -142,7 +142,8 @@ class Survey:
             if part not in known[stage.node]:
                 known[stage.node][part] = await self._measure(node, *part)
         problem = await self._problem(nodes, known)
-        return predict(replace(problem, origin=origin or problem.origin), stages)
+        times = {name: least_times(measured, len(self.sizes)) for name, measured in known.items()}
+        return predict(replace(problem, times=times, origin=origin or problem.origin), stages)
 
     async def part(self, first: int, last: int) -> Part:
         """The part of the model between two borders; it is cut anew each time, many would need much memory."""
@@ -248,12 +249,13 @@ class Survey:
         measured[positions] = seconds if seconds is None or before is None else (seconds + before) / 2
         return measured[positions]
 
-    async def _problem(self, nodes: Mapping[str, NodeClient], known: Known) -> Problem:
-        """What a plan is made from."""
-        await self._measure_links({name: nodes[name] for name in nodes if name in {*known, self._aim.origin}})
+    async def _problem(self, nodes: Mapping[str, NodeClient], workers: Collection[str]) -> Problem:
+        """What a plan for these workers is made from, but for the times."""
+        ends = {*workers, self._aim.origin}
+        await self._measure_links({name: nodes[name] for name in nodes if name in ends})
         return Problem(
             sizes=self.sizes,
-            times={name: least_times(measured, len(self.sizes)) for name, measured in known.items()},
+            times={},
             links={pair: link for pair, link in self._links.items() if set(pair) <= nodes.keys()},
             origin=self._aim.origin,
             order=self._aim.order,

@@ -8,8 +8,8 @@ await pipeline.delete()
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -194,8 +194,9 @@ class PipelineOperations(ListeningCalls):
         stages = [_stage(*stage, number) for number, stage in enumerate([(model_id, nodes), *then], 1)]
         wanted = given(stageInfo=stages, usageInfo=usage, aimle=extension or None)
         body = {"requestorId": self._name, "splitOpRequirements": wanted}
-        mailbox, answer = await self._asked(_REQUESTS, body)
-        profile = read(SplitOpPipelineCreateResp(), answer.body)["splitOpProfile"]
+        with self._told() as mailbox:
+            answer = await self._post(_REQUESTS, body, mailbox)
+            profile = read(SplitOpPipelineCreateResp(), answer.body)["splitOpProfile"]
         return Pipeline(profile, self._connection, mailbox, self._listening.close)
 
     async def find_pipeline(
@@ -214,13 +215,14 @@ class PipelineOperations(ListeningCalls):
             RuntimeError: as for `create_pipeline`.
         """
         filters = given(stageInfo=[_stage(model_id, [_ANYWHERE])], minNodes=str(min_nodes), usageInfo=usage)
-        mailbox, answer = await self._asked(_DISCOVERY, {"discFilters": filters})
-        profiles = read(SplitOpPipelineDiscResp(), answer.body).get("splitOpProfiles", ())
-        if profiles and not profiles[0]["aimle"].get("multiClient"):
-            return await self._followed(profiles[0], mailbox)
+        with self._told() as mailbox:
+            answer = await self._post(_DISCOVERY, {"discFilters": filters}, mailbox)
+            profiles = read(SplitOpPipelineDiscResp(), answer.body).get("splitOpProfiles", ())
+            if not profiles:
+                raise NotFound(404, detail="no pipeline can be made of the nodes that there are")
+            if not profiles[0]["aimle"].get("multiClient"):
+                return await self._followed(profiles[0], mailbox)
         self._listening.close(mailbox)
-        if not profiles:
-            raise NotFound(404, detail="no pipeline can be made of the nodes that there are")
         return await self.join_pipeline(profiles[0]["splitOpPipelineId"])
 
     async def join_pipeline(self, pipeline_id: str) -> Pipeline:
@@ -231,33 +233,39 @@ class PipelineOperations(ListeningCalls):
             Conflict: it is for one only, or has no room for one more.
             RuntimeError: as for `create_pipeline`.
         """
-        mailbox, path = self._listening.open_pipeline(), f"{_PIPELINES}/{quote(pipeline_id, safe='')}/client"
-        answer = await self._connection.request("PUT", path, body={"requestorId": self._name})
-        return await self._followed(read(SplitOpPipelineCreateResp(), answer.body)["splitOpProfile"], mailbox)
+        path = f"{_PIPELINES}/{quote(pipeline_id, safe='')}/client"
+        with self._told() as mailbox:
+            answer = await self._connection.request("PUT", path, body={"requestorId": self._name})
+            profile = read(SplitOpPipelineCreateResp(), answer.body)["splitOpProfile"]
+            return await self._followed(profile, mailbox)
 
     async def _followed(self, profile: Wire, mailbox: Mailbox[PipelineEvent]) -> Pipeline:
         """A pipeline that is subscribed to, from how it stands now."""
         wanted = {
             "splitOpPipelineId": profile["splitOpPipelineId"],
             "splitOpEventId": "SPLIT_OP_PIPELINE_INFO",
-            "notifUri": mailbox.url,
             "reportReq": {"immRep": True},
         }
-        answer = await self._connection.request("POST", _EVENTS, body=wanted)
+        answer = await self._post(_EVENTS, wanted, mailbox)
         return Pipeline(profile, self._connection, mailbox, self._listening.close, created_id(answer))
 
     @property
     def _name(self) -> str:
         return self._credentials.client_id if self._credentials else "val-server"
 
-    async def _asked(self, path: str, body: dict[str, Any]) -> tuple[Mailbox[PipelineEvent], Answer]:
+    @contextmanager
+    def _told(self) -> Iterator[Mailbox[PipelineEvent]]:
+        """A new mailbox, which is closed again if what it is for fails."""
         mailbox = self._listening.open_pipeline()
         try:
-            answer = await self._connection.request("POST", path, body={**body, "notifUri": mailbox.url})
+            yield mailbox
         except AimleClientError:
             self._listening.close(mailbox)
             raise
-        return mailbox, answer
+
+    async def _post(self, path: str, body: Wire, mailbox: Mailbox[PipelineEvent]) -> Answer:
+        """The answer to a request whose outcome is told to the mailbox."""
+        return await self._connection.request("POST", path, body={**body, "notifUri": mailbox.url})
 
 
 def _stage(model_id: str, nodes: Sequence[str], number: int = 1) -> dict[str, Any]:
